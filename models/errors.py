@@ -1,0 +1,88 @@
+"""Everything that can be wrong with a model on disk, or with the bytes given to one.
+
+ModelsError
+├── BundleError               a version directory that must not be loaded
+│   ├── ManifestInvalid       manifest.json is missing, not JSON, or off its schema
+│   ├── SchemaVersionUnknown  written by a Lantern this one does not know
+│   ├── PathEscapes           a listed path leaves the directory, or a link stands in it
+│   ├── FileMissing           listed, but not there
+│   ├── FileUnexpected        there, but not listed
+│   ├── FileCorrupt           its size or sha256 is not the listed one
+│   └── GoldenMismatch        whole, but loaded it does not give its golden scores
+├── RepositoryError
+│   ├── ModelNotFound         no such name, or nothing of it published
+│   ├── VersionNotFound       the name is there, the version is not
+│   ├── CurrentInvalid        CURRENT or defaults.json cannot be read or names nothing whole
+│   └── NotWritable           nothing can be published here
+└── ExampleError              bytes that cannot become an example
+    ├── UndecodableImage      not a supported, whole image
+    └── ImageTooLarge         more pixels than allowed, seen in the header
+"""
+
+
+class ModelsError(Exception):
+    """The root of what `models` raises on purpose."""
+
+
+class BundleError(ModelsError):
+    """A version directory that must not be loaded."""
+
+
+class ManifestInvalid(BundleError):
+    """manifest.json is missing, not JSON, off its schema, or not the one that was published."""
+
+
+class SchemaVersionUnknown(BundleError):
+    """manifest.json was written in a schema version that this Lantern does not know."""
+
+
+class PathEscapes(BundleError):
+    """A path in the bundle leaves its directory, or something in it is not a plain file."""
+
+
+class FileMissing(BundleError):
+    """A file that the manifest lists is not there."""
+
+
+class FileUnexpected(BundleError):
+    """A file is there that the manifest does not list."""
+
+
+class FileCorrupt(BundleError):
+    """A file's size or sha256 is not the one that the manifest lists."""
+
+
+class GoldenMismatch(BundleError):
+    """The loaded model does not give the scores that were recorded when it was published."""
+
+
+class RepositoryError(ModelsError):
+    """The model repository does not hold, or cannot take, what was asked for."""
+
+
+class ModelNotFound(RepositoryError):
+    """No model of that name is published."""
+
+
+class VersionNotFound(RepositoryError):
+    """The model is there, but not that version of it."""
+
+
+class CurrentInvalid(RepositoryError):
+    """CURRENT or defaults.json cannot be read, or names nothing that is there."""
+
+
+class NotWritable(RepositoryError):
+    """The repository's directory cannot be written to."""
+
+
+class ExampleError(ModelsError):
+    """Bytes that cannot become an example."""
+
+
+class UndecodableImage(ExampleError):
+    """The bytes are not a supported, whole image."""
+
+
+class ImageTooLarge(ExampleError):
+    """The image has more pixels than allowed; seen in its header, before it is decoded."""

@@ -1,0 +1,268 @@
+"""manifest.json: what a bundle says of itself, in schema version 1.
+
+Every other file of the bundle is listed here with its sha256; the manifest's own sha256 stands in the
+repository's CURRENT. Unknown fields are refused: a field this code does not know may be one that matters.
+"""
+
+import json
+from datetime import datetime
+from pathlib import PurePosixPath
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import model_validator as validator_of_model
+
+from models.errors import ManifestInvalid, PathEscapes, SchemaVersionUnknown
+
+SCHEMA_VERSION: Literal[1] = 1
+MANIFEST_NAME = "manifest.json"
+
+ModelName = Annotated[str, Field(pattern=r"^[a-z0-9](?:[a-z0-9_-]{0,62}[a-z0-9])?$")]
+VersionName = Annotated[str, Field(pattern=r"^\d{8}\.[1-9]\d{0,5}$")]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+UnitInterval = Annotated[float, Field(ge=0, le=1)]
+
+
+def check_contained(path: str) -> str:
+    """Return `path` if it is a plain relative path that stays inside the bundle.
+
+    Raises:
+        PathEscapes: It is absolute, holds `..`, a backslash, a NUL, or is not in its shortest form.
+    """
+    parts = PurePosixPath(path)
+    unsafe = parts.is_absolute() or ".." in parts.parts or "\\" in path or "\0" in path
+    if unsafe or not parts.parts or str(parts) != path:
+        raise PathEscapes(f"the path {path!r} is not a plain path inside the bundle")
+    return path
+
+
+BundlePath = Annotated[str, AfterValidator(check_contained)]
+
+
+class Part(BaseModel):
+    """A part of the manifest: frozen, and closed to unknown fields."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class FileEntry(Part):
+    """What a listed file must be, to the byte; `size` counts bytes."""
+
+    sha256: Sha256
+    size: Annotated[int, Field(ge=0)]
+
+
+class Source(Part):
+    """What the model was made from."""
+
+    git: str | None
+    config: dict[str, JsonValue]
+    data_sha256: Sha256
+
+
+class BuiltWith(Part):
+    """The versions that trained and exported the model."""
+
+    torch: str
+    torchvision: str
+    python: str
+
+
+class TensorSpec(Part):
+    """One input or output of the graph; a letter in `shape` is a dimension that varies."""
+
+    name: str
+    dtype: Literal["uint8", "float32"]
+    shape: tuple[int | str, ...]
+
+
+class ImageDecoding(Part):
+    """How an image file becomes the uint8 tensor that the graph takes: everything that is not in the graph.
+
+    `crop` scales the shorter side to `shorter_side` and cuts the centre; `stretch` ignores the aspect.
+    """
+
+    color: Literal["L", "RGB"]
+    size: tuple[Annotated[int, Field(ge=1, le=4096)], Annotated[int, Field(ge=1, le=4096)]]
+    fit: Literal["stretch", "crop"] = "stretch"
+    shorter_side: Annotated[int, Field(ge=1, le=8192)] | None = None
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    exif: bool = True
+    max_pixels: Annotated[int, Field(ge=1)]
+
+    @property
+    def channels(self) -> int:
+        """1 for grey, 3 for colour."""
+        return 1 if self.color == "L" else 3
+
+    @property
+    def shape_CHW(self) -> tuple[int, int, int]:
+        """The shape of a decoded example."""
+        return (self.channels, *self.size)
+
+    @validator_of_model(mode="after")
+    def _crop_has_room(self) -> Self:
+        if (self.fit == "crop") != (self.shorter_side is not None):
+            raise ValueError("shorter_side goes with fit=crop, and only with it")
+        if self.shorter_side is not None and self.shorter_side < max(self.size):
+            raise ValueError(f"shorter_side {self.shorter_side} cannot hold a crop of {self.size}")
+        return self
+
+
+class Postprocess(Part):
+    """Informative: the temperature is a buffer of the exported graph, which already applies it."""
+
+    temperature: Annotated[float, Field(gt=0)]
+
+
+class Limits(Part):
+    """What the model may be asked for at once."""
+
+    max_batch_size: Annotated[int, Field(ge=1, le=4096)]
+
+
+class WarmUp(Part):
+    """How often the loader runs every batch bucket before the model goes live."""
+
+    repeats: Annotated[int, Field(ge=1, le=100)] = 3
+
+
+class Calibration(Part):
+    """On the test set, before and after the temperature: calibration error and negative log-likelihood."""
+
+    bins: Annotated[int, Field(ge=1)]
+    ece_before: UnitInterval
+    ece_after: UnitInterval
+    nll_before: Annotated[float, Field(ge=0)]
+    nll_after: Annotated[float, Field(ge=0)]
+
+
+class Requires(Part):
+    """What a machine must have for a backend; None means anything will do."""
+
+    torch: str | None = None
+    arch: str | None = None
+    isa: str | None = None
+    cuda_cc: str | None = None
+
+
+class Tolerance(Part):
+    """How far a backend's scores may lie from the golden ones."""
+
+    atol: Annotated[float, Field(gt=0, lt=1)]
+    min_top1_agreement: UnitInterval = 1.0
+
+
+class Backend(Part):
+    """One runnable form of the model."""
+
+    id: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+    format: Literal["torchscript"]
+    file: BundlePath
+    devices: tuple[Literal["cpu", "cuda"], ...]
+    precision: Literal["fp32"]
+    requires: Requires = Requires()
+    tolerance: Tolerance
+
+
+class GoldenExample(Part):
+    """A raw input and the scores that the model must give for it."""
+
+    file: BundlePath
+    scores: tuple[UnitInterval, ...]
+
+
+class Manifest(Part):
+    """Everything a bundle says of itself."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    name: ModelName
+    version: VersionName
+    created_at: AwareDatetime
+    task: Literal["image-classification"]
+    source: Source
+    built_with: BuiltWith
+    files: dict[BundlePath, FileEntry]
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    decode: ImageDecoding
+    labels: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=2)]
+    postprocess: Postprocess
+    limits: Limits
+    warmup: WarmUp = WarmUp()
+    metrics: dict[str, float]
+    calibration: Calibration | None = None
+    backends: Annotated[tuple[Backend, ...], Field(min_length=1)]
+    golden: Annotated[tuple[GoldenExample, ...], Field(min_length=1)]
+
+    @validator_of_model(mode="after")
+    def _agrees_with_itself(self) -> Self:
+        if len(set(self.labels)) != len(self.labels):
+            raise ValueError("labels: two are the same")
+        if [spec.shape for spec in self.inputs] != [("N", *self.decode.shape_CHW)]:
+            raise ValueError(f"inputs: want one of shape N x {self.decode.shape_CHW}, as decode gives")
+        if [spec.shape for spec in self.outputs] != [("N", len(self.labels))]:
+            raise ValueError(f"outputs: want one of shape N x {len(self.labels)}, as there are labels")
+        if any(len(example.scores) != len(self.labels) for example in self.golden):
+            raise ValueError("golden: an example has not one score for each label")
+        named = {backend.file for backend in self.backends} | {example.file for example in self.golden}
+        if unlisted := sorted(named - set(self.files)):
+            raise ValueError(f"files: {unlisted[0]} is used but not listed")
+        if MANIFEST_NAME in self.files:
+            raise ValueError(f"files: {MANIFEST_NAME} cannot list itself")
+        return self
+
+    @classmethod
+    def parse(cls, text: bytes) -> Self:
+        """Read a manifest from the bytes of manifest.json.
+
+        Raises:
+            SchemaVersionUnknown: Its schema version is not one this code reads.
+            PathEscapes: It lists a path that leaves the bundle.
+            ManifestInvalid: It is not JSON, or a field is off; the message names the field.
+        """
+        fields = _json_object(text)
+        version = fields.get("schema_version")
+        if version != SCHEMA_VERSION or isinstance(version, bool):
+            raise SchemaVersionUnknown(
+                f"{MANIFEST_NAME} has schema_version {version!r}; this Lantern reads {SCHEMA_VERSION}"
+            )
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            field = ".".join(str(step) for step in first["loc"]) or "manifest"
+            raise ManifestInvalid(f"{MANIFEST_NAME}: {field}: {first['msg']}") from error
+
+    def to_json(self) -> bytes:
+        """Write the manifest as the bytes of manifest.json."""
+        return self.model_dump_json(indent=2).encode() + b"\n"
+
+
+def _json_object(text: bytes) -> dict[str, Any]:
+    try:
+        fields = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ManifestInvalid(f"{MANIFEST_NAME} is not JSON: {error}") from error
+    if not isinstance(fields, dict):
+        raise ManifestInvalid(f"{MANIFEST_NAME} is not a JSON object")
+    return fields
+
+
+def version_order(version: str) -> tuple[str, int]:
+    """Sort key of a version name: by day, then by number."""
+    day, _, number = version.partition(".")
+    return day, int(number)
+
+
+def first_version_after(versions: list[str], now: datetime) -> str:
+    """Name the next version: today's date and one more than the largest number it has.
+
+    A clock set back never yields a version that sorts before one already there.
+    """
+    day = f"{now:%Y%m%d}"
+    if versions:
+        newest_day, newest_number = version_order(max(versions, key=version_order))
+        if newest_day >= day:
+            return f"{newest_day}.{newest_number + 1}"
+    return f"{day}.1"

@@ -1,0 +1,112 @@
+"""Image bytes -> the uint8 tensor that a model's graph takes; evaluation and serving both use this.
+
+Only what fixes the shape happens here. Float conversion and normalisation are inside the graph. Bytes are
+hostile until decoded: six named formats, the pixel count checked in the header before anything is decoded.
+"""
+
+import warnings
+from io import BytesIO
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from models.errors import ImageTooLarge, UndecodableImage
+from models.manifest import ImageDecoding
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+
+# The limit is ours, from the header and before decoding; Pillow's own would only warn.
+Image.MAX_IMAGE_PIXELS = None
+
+# Pillow warns of damaged metadata; the image itself is judged by whether it decodes.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\..*")
+
+_INTERPOLATION = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+
+
+def decode_image(data: bytes, decoding: ImageDecoding, max_pixels: int | None = None) -> Tensor:
+    """Decode an image file into an example.
+
+    Args:
+        data: The bytes of a JPEG, PNG, WebP, BMP, GIF or TIFF file; of several frames, the first counts.
+        decoding: The model's own: colour, size, fit, orientation.
+        max_pixels: A tighter limit than the model's, if the caller has one.
+
+    Returns:
+        uint8 tensor of shape CHW, 0 to 255.
+
+    Raises:
+        ImageTooLarge: Width times height is over the limit.
+        UndecodableImage: The bytes are not a whole image of those formats.
+    """
+    limit = decoding.max_pixels if max_pixels is None else min(max_pixels, decoding.max_pixels)
+    seen = as_seen(_open(data, limit), decoding.exif).convert(decoding.color)
+    fitted = _fit(seen, decoding)
+    pixels_HWC = np.array(fitted, dtype=np.uint8).reshape(fitted.height, fitted.width, -1)
+    return torch.from_numpy(pixels_HWC).permute(2, 0, 1).contiguous()
+
+
+def as_seen(image: Image.Image, exif: bool = True) -> Image.Image:
+    """Turn an opened image into what a person would see: mode `L` or `RGB`, upright, on white.
+
+    Raises:
+        UndecodableImage: The image is cut short, or its pixels have no defined appearance.
+    """
+    try:
+        image.load()
+        flat = _flatten(_upright(image) if exif else image)
+    except (UndecodableImage, MemoryError):
+        raise
+    except Exception as error:  # Hostile bytes make codecs raise anything: OSError, SyntaxError, struct.error...
+        raise UndecodableImage(f"the {image.format} image is cut short or damaged") from error
+    return flat
+
+
+def _open(data: bytes, max_pixels: int) -> Image.Image:
+    try:
+        image = Image.open(BytesIO(data), formats=FORMATS)
+    except MemoryError:
+        raise
+    except Exception as error:  # As above: reading a hostile header may raise anything.
+        known = "JPEG, PNG, WebP, BMP, GIF or TIFF"
+        raise UndecodableImage(f"the {len(data)} bytes are not a {known} image") from error
+    if image.width * image.height > max_pixels:
+        raise ImageTooLarge(
+            f"the image has {image.width} x {image.height} pixels; at most {max_pixels} are allowed"
+        )
+    return image
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # A person's viewer ignores a damaged orientation tag, and shows the image as it is.
+        return image
+
+
+def _flatten(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16"):
+        # Pillow's own conversion clips at 255 and would turn all but the darkest greys white.
+        grey_16 = np.asarray(image, dtype=np.uint32)
+        return Image.fromarray(((grey_16 * 255 + 32767) // 65535).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise UndecodableImage("the image has 32 bits a pixel, with no defined brightness; save it with 8 or 16")
+    if image.has_transparency_data:
+        with_alpha = image.convert("RGBA")
+        white = Image.new("RGBA", with_alpha.size, "white")
+        return Image.alpha_composite(white, with_alpha).convert("RGB")
+    return image if image.mode in ("L", "RGB") else image.convert("L" if image.mode == "1" else "RGB")
+
+
+def _fit(image: Image.Image, decoding: ImageDecoding) -> Image.Image:
+    height, width = decoding.size
+    interpolation = _INTERPOLATION[decoding.interpolation]
+    if decoding.shorter_side is None:
+        return image if image.size == (width, height) else image.resize((width, height), interpolation)
+    scale = decoding.shorter_side / min(image.size)
+    # Only the part that the crop keeps is resampled: a 1 x 100,000 strip must not become a huge image.
+    box_width, box_height = min(width / scale, image.width), min(height / scale, image.height)
+    left, top = (image.width - box_width) / 2, (image.height - box_height) / 2
+    return image.resize((width, height), interpolation, box=(left, top, left + box_width, top + box_height))

@@ -1,0 +1,275 @@
+"""The model repository: names, their versions, and which version is current.
+
+    <root>/defaults.json               kind of input -> name
+    <root>/<name>/CURRENT              "<version> <sha256 of its manifest>"
+    <root>/<name>/<version>/           a bundle, immutable once renamed into place
+    <root>/<name>/.staging-<uuid>/     a bundle in the making
+    <root>/<name>/.lock                held by whoever publishes
+
+A reader never locks: it reads CURRENT, which is replaced whole. Whatever instant a publisher dies at,
+CURRENT names a whole version: the new one is renamed into place, synced, before CURRENT is replaced.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from pydantic import TypeAdapter, ValidationError
+
+from models.bundle import Bundle
+from models.errors import CurrentInvalid, ModelNotFound, NotWritable, RepositoryError, VersionNotFound
+from models.manifest import (
+    MANIFEST_NAME,
+    Manifest,
+    ModelName,
+    Sha256,
+    VersionName,
+    first_version_after,
+    version_order,
+)
+
+InputKind = Literal["image", "text"]
+
+DEFAULT_ROOT = Path("models/artifacts")
+
+_name = TypeAdapter(ModelName)
+_version = TypeAdapter(VersionName)
+_current = TypeAdapter(tuple[VersionName, Sha256])
+_defaults = TypeAdapter(dict[InputKind, ModelName])
+
+
+@dataclass(frozen=True)
+class Current:
+    """The version that a name stands for, and the sha256 of its manifest."""
+
+    version: str
+    manifest_sha256: str
+
+
+@dataclass(frozen=True)
+class Staging:
+    """A bundle in the making: a directory to fill, and the version it will have."""
+
+    directory: Path
+    version: str
+
+    def write_manifest(self, manifest: Manifest) -> None:
+        """Put manifest.json into the bundle: last of its files, since it lists the others."""
+        (self.directory / MANIFEST_NAME).write_bytes(manifest.to_json())
+
+
+class Repository:
+    """Bundles on disk, below `root`."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def names(self) -> list[str]:
+        """The names that have a current version, sorted."""
+        if not self.root.is_dir():
+            return []
+        return sorted(
+            entry.name
+            for entry in self.root.iterdir()
+            if _matches(_name, entry.name) and (entry / "CURRENT").exists()
+        )
+
+    def versions(self, name: str) -> list[str]:
+        """The versions of a name, oldest first; whole or not."""
+        directory = self._directory(name)
+        if not directory.is_dir():
+            return []
+        found = [entry.name for entry in directory.iterdir() if _matches(_version, entry.name)]
+        return sorted(found, key=version_order)
+
+    def current(self, name: str) -> Current:
+        """Read which version is current.
+
+        Raises:
+            ModelNotFound: Nothing of that name is published.
+            CurrentInvalid: CURRENT is not what a publisher writes.
+        """
+        file = self._directory(name) / "CURRENT"
+        try:
+            text = file.read_text("utf-8")
+        except FileNotFoundError:
+            raise ModelNotFound(f"no model {name!r} is published in {self.root}") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise CurrentInvalid(f"{name}/CURRENT cannot be read: {error}") from error
+        try:
+            version, manifest_sha256 = _current.validate_python(tuple(text.split()))
+        except ValidationError as error:
+            raise CurrentInvalid(f"{name}/CURRENT is not a version and a sha256") from error
+        return Current(version, manifest_sha256)
+
+    def open(self, name: str, version: str | None = None) -> Bundle:
+        """Verify and return a version, the current one if none is named.
+
+        Raises:
+            ModelNotFound, CurrentInvalid: As `current`.
+            VersionNotFound: That version is not there.
+            BundleError: The version must not be loaded, with the reason.
+        """
+        current = self.current(name) if version is None else None
+        wanted = current.version if current else str(version)
+        directory = self._directory(name) / wanted
+        if not _matches(_version, wanted) or not directory.is_dir():
+            raise VersionNotFound(f"{name} has no version {wanted!r}; it has {self.versions(name)}")
+        bundle = Bundle.open(directory, current.manifest_sha256 if current else None)
+        if (bundle.manifest.name, bundle.manifest.version) != (name, wanted):
+            raise CurrentInvalid(f"{name}/{wanted} says it is {bundle.manifest.name}/{bundle.manifest.version}")
+        return bundle
+
+    @contextmanager
+    def staging(self, name: str, now: datetime | None = None) -> Iterator[Staging]:
+        """Lend a fresh directory in which to build the next version, and sweep it away afterwards.
+
+        One publisher of a name at a time: a second waits here. What a killed publisher left is removed.
+
+        Raises:
+            RepositoryError: The name is not a model name.
+            NotWritable: The directory cannot be made or written.
+        """
+        directory = self._directory(name)
+        self.check_writable(name)
+        with _locked(directory / ".lock"):
+            _sweep(directory)
+            version = first_version_after(self.versions(name), now or datetime.now(UTC))
+            staging = Staging(directory / f".staging-{uuid.uuid4().hex}", version)
+            staging.directory.mkdir()
+            try:
+                yield staging
+            finally:
+                shutil.rmtree(staging.directory, ignore_errors=True)
+
+    def publish(self, name: str, staging: Staging) -> Bundle:
+        """Make a staged bundle the current version; call it inside `staging`.
+
+        Raises:
+            BundleError: What was staged is not a whole bundle; nothing is published.
+        """
+        directory = self._directory(name)
+        staged = Bundle.open(staging.directory)
+        if (staged.manifest.name, staged.manifest.version) != (name, staging.version):
+            raise RepositoryError(f"the manifest must say {name}/{staging.version}, as it was staged")
+        _sync_tree(staging.directory)
+        published = directory / staging.version
+        # Never onto an existing directory: the lock is held and the version is fresh, and rename
+        # itself refuses a directory that holds anything.
+        staging.directory.rename(published)
+        _sync(directory)
+        self._set_current(name, Current(staging.version, staged.manifest_sha256))
+        return Bundle(published, staged.manifest, staged.manifest_sha256)
+
+    def rollback(self, name: str, version: str) -> Bundle:
+        """Make an older version current again, after verifying it whole.
+
+        Raises:
+            VersionNotFound: That version is not there.
+            BundleError: It must not be loaded, with the reason; CURRENT stays as it is.
+        """
+        with _locked(self._directory(name) / ".lock"):
+            bundle = self.open(name, version)
+            self._set_current(name, Current(version, bundle.manifest_sha256))
+        return bundle
+
+    def check_writable(self, name: str) -> None:
+        """Try, before hours of training, whether this name can be published here.
+
+        Raises:
+            NotWritable: It cannot, with the system's reason.
+        """
+        directory = self._directory(name)
+        probe = directory / f".probe-{uuid.uuid4().hex}"
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            probe.write_bytes(b"")
+            probe.unlink(missing_ok=True)
+        except OSError as error:
+            raise NotWritable(f"cannot publish to {directory}: {error.strerror}") from error
+
+    def defaults(self) -> dict[InputKind, str]:
+        """The default model for each kind of input, as defaults.json says; empty without the file.
+
+        Raises:
+            CurrentInvalid: The file is not such a table.
+        """
+        file = self.root / "defaults.json"
+        if not file.exists():
+            return {}
+        try:
+            return _defaults.validate_json(file.read_bytes())
+        except (OSError, ValidationError) as error:
+            raise CurrentInvalid(f"{file} is not a table of kind of input to model name") from error
+
+    def set_default(self, kind: InputKind, name: str) -> None:
+        """Make a name the default for a kind of input."""
+        with _locked(self.root / ".lock"):
+            table = json.dumps(self.defaults() | {kind: name}, indent=2)
+            _replace(self.root / "defaults.json", table + "\n")
+
+    def _set_current(self, name: str, current: Current) -> None:
+        _replace(self._directory(name) / "CURRENT", f"{current.version} {current.manifest_sha256}\n")
+
+    def _directory(self, name: str) -> Path:
+        if not _matches(_name, name):
+            raise ModelNotFound(f"{name!r} is not a model name: lower-case letters, digits, - and _")
+        return self.root / name
+
+
+def _matches(adapter: TypeAdapter[str], text: str) -> bool:
+    try:
+        adapter.validate_python(text)
+    except ValidationError:
+        return False
+    return True
+
+
+def _sweep(directory: Path) -> None:
+    # The lock is held, so whoever made these is dead.
+    for abandoned in directory.glob(".staging-*"):
+        shutil.rmtree(abandoned)
+    for abandoned in (*directory.glob(".CURRENT-*"), *directory.glob(".probe-*")):
+        abandoned.unlink(missing_ok=True)
+
+
+@contextmanager
+def _locked(file: Path) -> Iterator[None]:
+    # The kernel drops the lock when its holder dies, however it dies.
+    with file.open("a") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def _replace(file: Path, text: str) -> None:
+    fresh = file.with_name(f".{file.name}-{uuid.uuid4().hex}")
+    try:
+        fresh.write_text(text, "utf-8")
+        _sync(fresh)
+        fresh.replace(file)
+    finally:
+        fresh.unlink(missing_ok=True)
+    _sync(file.parent)
+
+
+def _sync_tree(directory: Path) -> None:
+    for folder, _, files in os.walk(directory):
+        for name in files:
+            _sync(Path(folder) / name)
+        _sync(Path(folder))
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

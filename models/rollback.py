@@ -1,0 +1,31 @@
+"""Make an older version current again: `python -m models.rollback NAME VERSION`."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from models.errors import ModelsError
+from models.repository import DEFAULT_ROOT, Repository
+
+
+def main() -> int:
+    """Roll back from the command line; return the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m models.rollback", description=__doc__)
+    parser.add_argument("name", help="model")
+    parser.add_argument("version", help="version to make current, as listed below the model's directory")
+    parser.add_argument(
+        "--models-dir", type=Path, default=Path(os.environ.get("LANTERN_MODELS_DIR") or DEFAULT_ROOT)
+    )
+    arguments = parser.parse_args()
+    try:
+        Repository(arguments.models_dir).rollback(arguments.name, arguments.version)
+    except (ModelsError, OSError) as error:
+        print(f"nothing was changed: {error}", file=sys.stderr)  # noqa: T201 (the program's own voice)
+        return 1
+    print(f"{arguments.name} {arguments.version} is current")  # noqa: T201
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,144 @@
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from models.bundle import Bundle
+from models.errors import BundleError, FileCorrupt, FileMissing, FileUnexpected, ManifestInvalid, PathEscapes
+from models.repository import Repository
+from tests.bundles import publish
+
+
+@pytest.fixture
+def bundle(repository: Repository) -> Bundle:
+    return publish(repository, "shades")
+
+
+def test_a_whole_bundle_opens(bundle: Bundle) -> None:
+    opened = Bundle.open(bundle.directory, bundle.manifest_sha256)
+    assert opened == bundle
+    assert opened.read("golden/0.png").startswith(b"\x89PNG")
+
+
+def test_every_flipped_byte_of_every_file_is_refused_by_name(bundle: Bundle) -> None:
+    for path in bundle.manifest.files:
+        file = bundle.directory / path
+        content = file.read_bytes()
+        for position in (0, len(content) // 2, len(content) - 1):
+            flipped = bytearray(content)
+            flipped[position] ^= 1
+            file.write_bytes(flipped)
+            with pytest.raises(FileCorrupt, match=path):
+                Bundle.open(bundle.directory)
+            with pytest.raises(FileCorrupt, match=path):
+                bundle.read(path)
+        file.write_bytes(content)
+    Bundle.open(bundle.directory)
+
+
+def test_a_changed_manifest_is_not_the_published_one(bundle: Bundle) -> None:
+    file = bundle.directory / "manifest.json"
+    file.write_bytes(file.read_bytes().replace(b"1.0", b"0.9", 1))
+    with pytest.raises(ManifestInvalid, match="not the one that was published"):
+        Bundle.open(bundle.directory, bundle.manifest_sha256)
+
+
+def truncate(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-1])
+
+
+def grow(file: Path) -> None:
+    file.write_bytes(file.read_bytes() + b"x")
+
+
+def replace_with_link(file: Path) -> None:
+    target = file.parent.parent / "elsewhere"
+    file.rename(target)
+    file.symlink_to(target)
+
+
+def replace_with_directory(file: Path) -> None:
+    file.unlink()
+    file.mkdir()
+
+
+def replace_with_pipe(file: Path) -> None:
+    file.unlink()
+    os.mkfifo(file)
+
+
+@pytest.mark.parametrize(
+    ("harm", "error"),
+    [
+        (Path.unlink, FileMissing),
+        (truncate, FileCorrupt),
+        (grow, FileCorrupt),
+        (replace_with_link, PathEscapes),
+        (replace_with_directory, FileMissing),
+        (replace_with_pipe, PathEscapes),
+    ],
+)
+def test_a_harmed_file_is_refused_by_name(
+    bundle: Bundle, harm: Callable[[Path], None], error: type[BundleError]
+) -> None:
+    harm(bundle.directory / "model.ts.pt")
+    with pytest.raises(error, match=r"model\.ts\.pt"):
+        Bundle.open(bundle.directory)
+
+
+@pytest.mark.parametrize("extra", ["model2.pt", "golden/extra.png", ".hidden", "deep/er/file"])
+def test_an_extra_file_is_refused_by_name(bundle: Bundle, extra: str) -> None:
+    (bundle.directory / extra).parent.mkdir(parents=True, exist_ok=True)
+    (bundle.directory / extra).write_bytes(b"x")
+    with pytest.raises(FileUnexpected, match=extra):
+        Bundle.open(bundle.directory)
+
+
+def test_a_linked_directory_is_refused(bundle: Bundle) -> None:
+    (bundle.directory / "golden").rename(bundle.directory.parent / "golden")
+    (bundle.directory / "golden").symlink_to(bundle.directory.parent / "golden")
+    with pytest.raises(PathEscapes, match="golden"):
+        Bundle.open(bundle.directory)
+
+
+def test_a_half_written_bundle_has_no_manifest_and_is_refused(bundle: Bundle) -> None:
+    (bundle.directory / "manifest.json").unlink()
+    with pytest.raises(ManifestInvalid, match=r"manifest\.json"):
+        Bundle.open(bundle.directory)
+
+
+def test_a_linked_manifest_is_refused(bundle: Bundle) -> None:
+    replace_with_link(bundle.directory / "manifest.json")
+    with pytest.raises(PathEscapes, match=r"manifest\.json"):
+        Bundle.open(bundle.directory)
+
+
+def test_a_manifest_that_lists_a_path_outside_is_refused(bundle: Bundle) -> None:
+    file = bundle.directory / "manifest.json"
+    fields = json.loads(file.read_bytes())
+    fields["files"]["../../secret"] = fields["files"]["model.ts.pt"]
+    file.write_text(json.dumps(fields))
+    with pytest.raises(PathEscapes, match="secret"):
+        Bundle.open(bundle.directory)
+
+
+def test_nothing_is_parsed_before_it_is_verified(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    truncate(bundle.directory / "model.ts.pt")
+    monkeypatch.setattr(torch.jit, "load", lambda *_: pytest.fail("torch saw unverified bytes"))
+    with pytest.raises(FileCorrupt):
+        Bundle.open(bundle.directory)
+
+
+def test_only_listed_files_can_be_read(bundle: Bundle) -> None:
+    with pytest.raises(FileMissing, match="not in the manifest"):
+        bundle.read("../CURRENT")
+
+
+def test_a_file_that_goes_after_opening_is_reported(bundle: Bundle) -> None:
+    (bundle.directory / "model.ts.pt").unlink()
+    with pytest.raises(FileMissing, match=r"model\.ts\.pt"):
+        bundle.read("model.ts.pt")

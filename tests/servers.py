@@ -1,0 +1,119 @@
+"""The service over real HTTP: in a thread of the test's own process, or as a process of its own."""
+
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import uvicorn
+
+from app.main import create_app
+from app.service import Service
+from app.settings import Settings
+
+ROOT = Path(__file__).resolve().parent.parent
+PATIENCE_S = 60.0
+LISTENING = re.compile(r"running on http://127\.0\.0\.1:(\d+)")
+
+
+@dataclass(frozen=True)
+class Running:
+    """A service that answers, and a client for it."""
+
+    port: int
+    client: httpx.Client
+    service: Service
+
+    def until_ready(self) -> "Running":
+        until(lambda: self.client.get("/health/ready").status_code == 200)
+        return self
+
+    def until_version(self, name: str, version: str) -> None:
+        until(lambda: self.client.get(f"/models/{name}").json()["version"] == version)
+
+
+@contextmanager
+def running(settings: Settings) -> Iterator[Running]:
+    """Run the service in a thread; in-process, so that its insides can be looked at."""
+    app = create_app(settings)
+    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, timeout_graceful_shutdown=5)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        until(lambda: server.started or not thread.is_alive())
+        port = server.servers[0].sockets[0].getsockname()[1]
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_S) as client:
+            yield Running(port, client, app.state.service)
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+class Process:
+    """`python -m app` as a process of its own; what it logs is read as it comes, so that it never blocks."""
+
+    def __init__(self, popen: "subprocess.Popen[str]") -> None:
+        self.popen = popen
+        self.lines: list[str] = []
+        self._listening = threading.Event()
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+        assert self._listening.wait(PATIENCE_S), "the service never listened"
+        found = next(filter(None, (LISTENING.search(line) for line in self.lines)), None)
+        assert found, "\n".join(self.lines)
+        self.client = httpx.Client(base_url=f"http://127.0.0.1:{found[1]}", timeout=PATIENCE_S)
+
+    def until_ready(self) -> "Process":
+        until(lambda: self.client.get("/health/ready").status_code == 200)
+        return self
+
+    def wait(self) -> int:
+        """Wait for its end; return its exit status."""
+        status = self.popen.wait(PATIENCE_S)
+        self._reader.join()
+        return status
+
+    def end(self) -> None:
+        self.popen.kill()
+        self.wait()
+        self.client.close()
+
+    def _read(self) -> None:
+        assert self.popen.stderr is not None
+        with self.popen.stderr as stream:
+            for line in stream:
+                self.lines.append(line.rstrip())
+                if LISTENING.search(line):
+                    self._listening.set()
+        self._listening.set()
+
+
+@contextmanager
+def process(models_dir: Path, *arguments: str, **settings: object) -> Iterator[Process]:
+    """Run `python -m app` on a free port, and yield once it listens."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("LANTERN_")}
+    environment |= {"LANTERN_MODELS_DIR": str(models_dir), "LANTERN_PORT": "0", "LANTERN_LOG_FORMAT": "json"}
+    environment |= {"LANTERN_INFERENCE_THREADS": "1"}
+    environment |= {f"LANTERN_{name.upper()}": str(value) for name, value in settings.items()}
+    command = [sys.executable, "-m", "app", *arguments]
+    started = Process(subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True))
+    try:
+        yield started
+    finally:
+        started.end()
+
+
+def until(condition: Callable[[], bool], patience_s: float = PATIENCE_S) -> None:
+    """Wait for a condition of another process or thread that has no event to wait on."""
+    deadline_s = time.monotonic() + patience_s
+    while not condition():
+        assert time.monotonic() < deadline_s, "waited in vain"
+        time.sleep(0.005)
