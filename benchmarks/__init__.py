@@ -1,0 +1,1 @@
+"""Figures that the documentation claims, and the scripts that measure them."""

@@ -1,0 +1,123 @@
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from models.repository import Repository
+from tests.bundles import Always, decoding, publish, stage
+from training.architectures.convolutional import ConvNet
+from training.classifier import Classifier
+from training.datasets.images import ImageDataset, LabelledImages
+from training.errors import GateFailed
+from training.export import Exported, script
+from training.fresh_check import check_in_fresh_process
+from training.gate import PARITY_BATCH_SIZES, check_parity, encode_png, judge, scores_as_served
+
+IMAGES = torch.randint(0, 256, (40, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def classifier() -> Classifier:
+    torch.manual_seed(0)
+    network = ConvNet((1, 8, 8), 4, 3, widths=(2, 3, 4))
+    untrained = Classifier(network, torch.tensor([0.5]), torch.tensor([0.3])).eval()
+    # Untrained, its scores are all alike: settled statistics and a low temperature set them apart.
+    untrained.network.train()
+    for _ in range(50):
+        untrained.logits(IMAGES)
+    untrained.temperature.fill_(0.3)
+    return untrained.eval()
+
+
+@pytest.fixture
+def dataset(classifier: Classifier) -> ImageDataset:
+    """A test set on which the untrained classifier happens to be right nine times in ten."""
+    with torch.inference_mode():
+        labels_N = classifier(IMAGES).argmax(1)
+    labels_N = labels_N.clone()
+    labels_N[::10] = (labels_N[::10] + 1) % 3
+    images = LabelledImages(IMAGES, labels_N)
+    return ImageDataset(("a", "b", "c"), images, images, images, "0" * 64)
+
+
+class Altered(Exported):
+    """An export whose scores are changed on the way out."""
+
+    def __init__(self, content: bytes, change: Any) -> None:
+        super().__init__(content)
+        self.change = change
+        self.sizes: set[int] = set()
+
+    def scores(self, images_NCHW: Tensor) -> Tensor:
+        self.sizes.add(len(images_NCHW))
+        scores_NK: Tensor = self.change(super().scores(images_NCHW))
+        return scores_NK
+
+
+def test_a_faithful_export_passes_at_every_batch_size(classifier: Classifier) -> None:
+    exported = Altered(script(classifier), lambda scores_NK: scores_NK)
+    assert check_parity(classifier, exported, IMAGES) < 1e-4
+    assert set(PARITY_BATCH_SIZES) <= exported.sizes
+
+
+@pytest.mark.parametrize("distance", [2e-4, float("nan")])
+def test_scores_that_differ_fail_the_parity_check(classifier: Classifier, distance: float) -> None:
+    with pytest.raises(GateFailed, match="parity: at batch size 1 an exported score differs"):
+        check_parity(classifier, Altered(script(classifier), lambda scores_NK: scores_NK + distance), IMAGES)
+
+
+def test_another_label_fails_the_parity_check(classifier: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
+    # However far scores may differ, a label that was clearly not the best must not become it.
+    content = script(classifier)
+    monkeypatch.setattr("training.gate.SCORE_ATOL", 0.6)
+    check_parity(classifier, Altered(content, lambda scores_NK: scores_NK), IMAGES)
+    turned = Altered(content, lambda scores_NK: 0.45 * scores_NK + 0.55 * scores_NK.roll(1, dims=1))
+    with pytest.raises(GateFailed, match="gives another label"):
+        check_parity(classifier, turned, IMAGES)
+
+
+def test_the_test_metric_is_measured_through_the_file(classifier: Classifier, dataset: ImageDataset) -> None:
+    judgement = judge(classifier, Exported(script(classifier)), dataset, decoding(), 0.9)
+    assert judgement.calibrated.accuracy == pytest.approx(0.9)
+    assert judgement.uncalibrated.accuracy == pytest.approx(0.9)
+    assert judgement.uncalibrated.ece != judgement.calibrated.ece
+
+
+def test_an_accuracy_below_the_least_fails_the_gate(classifier: Classifier, dataset: ImageDataset) -> None:
+    with pytest.raises(GateFailed, match=r"accuracy: 90\.00%.*--min-accuracy is 90\.10%"):
+        judge(classifier, Exported(script(classifier)), dataset, decoding(), 0.901)
+
+
+def test_scores_as_served_go_through_encoded_images(classifier: Classifier) -> None:
+    exported = Exported(script(classifier))
+    assert torch.allclose(scores_as_served(exported, IMAGES, decoding()), exported.scores(IMAGES), atol=1e-6)
+    other_way = scores_as_served(exported, IMAGES, decoding(fit="crop", shorter_side=16))
+    assert not torch.allclose(other_way, exported.scores(IMAGES), atol=1e-3)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_png_keeps_every_pixel(channels: int) -> None:
+    from models.preprocessing import decode_image
+
+    image_CHW = torch.randint(0, 256, (channels, 8, 8), dtype=torch.uint8)
+    color = "L" if channels == 1 else "RGB"
+    assert torch.equal(decode_image(encode_png(image_CHW), decoding(color=color)), image_CHW)
+
+
+def test_a_whole_bundle_passes_in_a_fresh_process(repository: Repository) -> None:
+    check_in_fresh_process(publish(repository, "shades").directory)
+
+
+def test_a_bundle_that_gives_other_scores_fails_in_a_fresh_process(repository: Repository) -> None:
+    golden = publish(repository, "shades").manifest.golden
+    with repository.staging("shades") as staging, pytest.raises(GateFailed, match="fresh process: a golden score"):
+        stage(staging, "shades", Always(0), golden=golden)
+        check_in_fresh_process(staging.directory)
+
+
+def test_a_harmed_bundle_fails_in_a_fresh_process(repository: Repository) -> None:
+    bundle = publish(repository, "shades")
+    (bundle.directory / "model.ts.pt").write_bytes(b"")
+    with pytest.raises(GateFailed, match=r"model\.ts\.pt"):
+        check_in_fresh_process(bundle.directory)

@@ -1,0 +1,1 @@
+"""Networks: uint8 never reaches them, normalised float does; they return logits."""

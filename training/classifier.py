@@ -1,0 +1,60 @@
+"""A network with what makes it a classifier of uint8 images. Axes: N images, C, H, W, K labels."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class Classifier(nn.Module):
+    """The whole graph that is exported: uint8 images in, calibrated probabilities out.
+
+    Normalisation and temperature are buffers, so they are saved with the weights and stand nowhere else.
+    """
+
+    # Scripting would compile every property; this one is for Python only.
+    __jit_unused_properties__ = ("device",)
+
+    mean_C11: Tensor
+    std_C11: Tensor
+    temperature: Tensor
+
+    def __init__(self, network: nn.Module, mean_C: Tensor, std_C: Tensor) -> None:
+        super().__init__()
+        self.network = network.to(memory_format=torch.channels_last)
+        self.register_buffer("mean_C11", mean_C.float().view(-1, 1, 1))
+        self.register_buffer("std_C11", std_C.float().view(-1, 1, 1))
+        self.register_buffer("temperature", torch.ones(()))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.mean_C11.device
+
+    def logits(self, images_NCHW: Tensor) -> Tensor:
+        """Return the uncalibrated logits of shape NK for uint8 images."""
+        normalised_NCHW = (images_NCHW.float() / 255 - self.mean_C11) / self.std_C11
+        logits_NK: Tensor = self.network(normalised_NCHW.contiguous(memory_format=torch.channels_last))
+        return logits_NK.float()
+
+    def forward(self, images_NCHW: Tensor) -> Tensor:
+        """Classify images.
+
+        Args:
+            images_NCHW: uint8, 0 to 255.
+
+        Returns:
+            float32 calibrated probabilities of shape NK; rows sum to 1.
+        """
+        return F.softmax(self.logits(images_NCHW) / self.temperature, dim=1)
+
+
+def channel_statistics(images_NCHW: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation of each channel of uint8 images, both of shape C, scaled to 0..1."""
+    # A histogram a channel is exact and needs no float copy of the data set.
+    levels = torch.arange(256, dtype=torch.float64) / 255
+    counts = [torch.bincount(channel.flatten().long(), minlength=256) for channel in images_NCHW.unbind(1)]
+    shares_CL = torch.stack(counts).double() / counts[0].sum()
+    mean_C = shares_CL @ levels
+    variance_C = shares_CL @ levels.square() - mean_C.square()
+    # An all-equal channel carries nothing; dividing by a level keeps it finite.
+    return mean_C.float(), variance_C.clamp(min=1 / 255**2).sqrt().float()

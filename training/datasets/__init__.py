@@ -1,0 +1,1 @@
+"""Sources of examples: find or fetch, verify, split."""

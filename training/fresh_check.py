@@ -1,0 +1,53 @@
+"""The golden check in a fresh process: nothing that training holds in memory can help a bundle pass.
+
+Run as a program it is that process: `python -m training.fresh_check DIRECTORY`.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from models.bundle import Bundle
+from models.errors import ModelsError
+from models.golden import check_golden
+from training.errors import GateFailed
+from training.export import Exported
+
+TIMEOUT_S = 300
+
+
+def check_in_fresh_process(directory: Path) -> None:
+    """Have a new Python process verify the staged bundle, load it and run its golden check.
+
+    Raises:
+        GateFailed: It did not succeed; with its last line.
+    """
+    command = [sys.executable, "-m", "training.fresh_check", str(directory.absolute())]
+    root = Path(__file__).resolve().parent.parent
+    try:
+        subprocess.run(  # noqa: S603 (this very interpreter, no shell)
+            command, cwd=root, check=True, capture_output=True, text=True, timeout=TIMEOUT_S
+        )
+    except subprocess.CalledProcessError as error:
+        reason = (error.stderr.strip().splitlines() or [f"exit status {error.returncode}"])[-1]
+        raise GateFailed(f"golden check in a fresh process: {reason}") from error
+    except subprocess.TimeoutExpired as error:
+        raise GateFailed(f"golden check in a fresh process: no answer in {TIMEOUT_S} s") from error
+
+
+def main(directory: Path) -> None:
+    """Verify and load a bundle as serving would, and run its golden check.
+
+    Raises:
+        BundleError: With what is off.
+    """
+    bundle = Bundle.open(directory)
+    for backend in bundle.manifest.backends:
+        check_golden(bundle, backend, Exported(bundle.read(backend.file)).scores)
+
+
+if __name__ == "__main__":
+    try:
+        main(Path(sys.argv[1]))
+    except ModelsError as error:
+        raise SystemExit(str(error)) from None
