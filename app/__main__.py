@@ -1,0 +1,34 @@
+"""python -m app: serve until told to stop, then drain."""
+
+import sys
+
+from app import logs
+from app.settings import SettingsError, read_settings
+
+
+def main() -> int:
+    """Serve; return the exit status."""
+    try:
+        settings = read_settings(sys.argv[1:])
+    except SettingsError as error:
+        return _refuse(error)
+    logs.configure(settings.log_format, settings.log_level)
+
+    # torch takes seconds to import, and a wrong setting should be told at once.
+    from app.main import create_app
+    from app.server import Server
+
+    try:
+        app = create_app(settings)
+    except ValueError as error:
+        return _refuse(error)
+    return Server(app, settings).serve_until_stopped()
+
+
+def _refuse(error: Exception) -> int:
+    print(f"the service did not start: {error}", file=sys.stderr)  # noqa: T201 (not a record of the service)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,217 @@
+"""Every failure of a request, and the one table from code to HTTP status.
+
+    bytes ──────> items ───────────> ticket ────────────> example ───────────> scores ────> reply
+      │             │                  │                    │                    │
+      │             │                  │                    │                    └ inference_failed
+      │             │                  │                    └ undecodable_image, image_too_large
+      │             │                  └ overloaded, draining, model_not_ready
+      │             └ invalid_request, too_many_items, model_not_found, version_not_found
+      └ body_too_large, unsupported_media_type           deadline_exceeded: anywhere
+
+A failure knows its code; only this table knows HTTP. Bodies are RFC 9457 problem details.
+"""
+
+import math
+from http import HTTPStatus
+from typing import ClassVar
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic_core import ErrorDetails
+from starlette.exceptions import HTTPException
+
+from app.schemas import ItemError, Problem
+
+STATUS_BY_CODE = {
+    "undecodable_image": 400,
+    "unauthorized": 401,
+    "not_found": 404,
+    "model_not_found": 404,
+    "version_not_found": 404,
+    "method_not_allowed": 405,
+    "body_too_large": 413,
+    "image_too_large": 413,
+    "text_too_long": 413,
+    "too_many_items": 413,
+    "unsupported_media_type": 415,
+    "invalid_request": 422,
+    "rate_limited": 429,
+    "inference_failed": 500,
+    "internal_error": 500,
+    "overloaded": 503,
+    "draining": 503,
+    "model_not_ready": 503,
+    "deadline_exceeded": 504,
+}
+CLIENT_CLOSED_REQUEST = 499  # nginx's code for the log: nobody is left to read an answer
+
+
+class ServingError(Exception):
+    """A failure with a code of the table, and a sentence that says what to do."""
+
+    code: ClassVar[str]
+
+    def __init__(self, detail: str, retry_after_s: float | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.retry_after_s = retry_after_s
+
+    @property
+    def status(self) -> int:
+        """The HTTP status of the code."""
+        return STATUS_BY_CODE[self.code]
+
+
+class UndecodableImage(ServingError):
+    """The bytes are not a supported, whole image."""
+
+    code = "undecodable_image"
+
+
+class NotFound(ServingError):
+    """No such route."""
+
+    code = "not_found"
+
+
+class ModelNotFound(ServingError):
+    """No model of that name is in the repository."""
+
+    code = "model_not_found"
+
+
+class VersionNotFound(ServingError):
+    """That version of the model is not live."""
+
+    code = "version_not_found"
+
+
+class MethodNotAllowed(ServingError):
+    """The route does not take this method."""
+
+    code = "method_not_allowed"
+
+
+class BodyTooLarge(ServingError):
+    """The request's body is over the limit."""
+
+    code = "body_too_large"
+
+
+class ImageTooLarge(ServingError):
+    """The image has more pixels than allowed."""
+
+    code = "image_too_large"
+
+
+class TooManyItems(ServingError):
+    """The request holds more items than allowed."""
+
+    code = "too_many_items"
+
+
+class UnsupportedMediaType(ServingError):
+    """The content type is none that /predict takes."""
+
+    code = "unsupported_media_type"
+
+
+class InvalidRequest(ServingError):
+    """A field is off; the detail names it."""
+
+    code = "invalid_request"
+
+
+class InferenceFailed(ServingError):
+    """The model raised, or gave no usable scores; logged whole, never leaked."""
+
+    code = "inference_failed"
+
+
+class InternalError(ServingError):
+    """A fault of ours; logged whole, never leaked."""
+
+    code = "internal_error"
+
+
+class Overloaded(ServingError):
+    """Refused at admission: the queue is full, or the deadline would be missed."""
+
+    code = "overloaded"
+
+
+class Draining(ServingError):
+    """Refused at admission: the process is about to exit."""
+
+    code = "draining"
+
+
+class ModelNotReady(ServingError):
+    """The model is not loaded yet, or could not be."""
+
+    code = "model_not_ready"
+
+
+class DeadlineExceeded(ServingError):
+    """Admitted, but its time ran out."""
+
+    code = "deadline_exceeded"
+
+
+class ClientDisconnected(Exception):
+    """The client went away; nobody is left to answer."""
+
+
+def problem(error: ServingError, request_id: str, errors: list[ItemError] | None = None) -> Response:
+    """Render a failure as problem details."""
+    body = Problem(
+        type="about:blank",
+        title=HTTPStatus(error.status).phrase,
+        status=error.status,
+        detail=error.detail,
+        code=error.code,
+        request_id=request_id,
+        errors=errors,
+    )
+    headers = {}
+    if error.status == HTTPStatus.SERVICE_UNAVAILABLE:
+        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s or 1)))
+    return Response(
+        body.model_dump_json(exclude_none=True),
+        status_code=error.status,
+        headers=headers,
+        media_type="application/problem+json",
+    )
+
+
+def install(app: FastAPI) -> None:
+    """Render every failure that reaches the app through `problem`."""
+
+    @app.exception_handler(ServingError)
+    def serving_error(request: Request, error: ServingError) -> Response:
+        request.state.code = error.code
+        return problem(error, request.state.request_id)
+
+    @app.exception_handler(RequestValidationError)
+    def validation_error(request: Request, error: RequestValidationError) -> Response:
+        return serving_error(request, InvalidRequest(explain(error.errors()[0])))
+
+    @app.exception_handler(HTTPException)
+    def http_error(request: Request, error: HTTPException) -> Response:
+        response = serving_error(request, _from_http(request, error))
+        response.headers.update(error.headers or {})
+        return response
+
+
+def explain(first: ErrorDetails) -> str:
+    """Say which field is off and how, from one of pydantic's errors."""
+    field = ".".join(str(step) for step in first["loc"]) or "body"
+    return f"{field}: {first['msg']}"
+
+
+def _from_http(request: Request, error: HTTPException) -> ServingError:
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        return NotFound(f"no route {request.url.path}; /docs lists them")
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        return MethodNotAllowed(f"{request.url.path} does not take {request.method}")
+    return InvalidRequest(str(error.detail))

@@ -1,0 +1,99 @@
+"""What surrounds every exchange: its id, its line in the log, its place in the metrics, and its last resort."""
+
+import logging
+import re
+import time
+import uuid
+from typing import Any
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.errors import CLIENT_CLOSED_REQUEST, ClientDisconnected, InternalError, problem
+from app.service import Service
+
+logger = logging.getLogger("lantern.request")
+
+SANE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+QUIET_ROUTES = frozenset({"/health/live", "/health/ready", "/metrics"})
+
+
+class ExchangeMiddleware:
+    """Gives each request an id, logs one line for it, counts it, and answers what nothing else caught."""
+
+    def __init__(self, app: ASGIApp, service: Service) -> None:
+        self._app = app
+        self._service = service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one exchange."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        exchange = _Exchange(scope, send, self._service)
+        with self._service.metrics.in_flight.track_inprogress():
+            try:
+                await self._app(scope, receive, exchange.send)
+            except ClientDisconnected:
+                exchange.status = CLIENT_CLOSED_REQUEST
+                exchange.state["code"] = "client_disconnected"
+            except Exception:
+                logger.exception("unexpected failure", extra={"request_id": exchange.request_id})
+                await exchange.fail(receive)
+        exchange.finish()
+
+
+class _Exchange:
+    def __init__(self, scope: Scope, send: Send, service: Service) -> None:
+        self.received_s = time.monotonic()
+        self.status = 0
+        self.request_id = _request_id(Headers(scope=scope))
+        self.state: dict[str, Any] = scope.setdefault("state", {})
+        self.state.update(request_id=self.request_id, received_s=self.received_s)
+        self._scope = scope
+        self._send = send
+        self._service = service
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = MutableHeaders(scope=message)
+            headers["X-Request-ID"] = self.request_id
+            if self._service.leaving:
+                # A client that keeps its connection would otherwise find out only when it is cut.
+                headers["Connection"] = "close"
+        await self._send(message)
+
+    async def fail(self, receive: Receive) -> None:
+        self.state["code"] = InternalError.code
+        if self.status:
+            return  # An answer has begun, so no other can be given.
+        error = InternalError("the service failed; its log says why, under this request id")
+        await problem(error, self.request_id)(self._scope, receive, self.send)
+
+    def finish(self) -> None:
+        elapsed_s = time.monotonic() - self.received_s
+        route = getattr(self._scope.get("route"), "path", "unmatched")
+        code = self.state.get("code", "ok")
+        model, version = self.state.get("model", ""), self.state.get("version", "")
+        metrics = self._service.metrics
+        metrics.requests.labels(model, version, route, code).inc()
+        metrics.request_seconds.labels(route).observe(elapsed_s)
+        fields = {
+            "request_id": self.request_id,
+            "method": self._scope["method"],
+            "path": self._scope["path"],
+            "status": self.status,
+            "code": code,
+            "duration_ms": round(1000 * elapsed_s, 3),
+            "client": (self._scope.get("client") or ("",))[0],
+        }
+        fields |= {key: self.state[key] for key in ("model", "version", "items", "detail") if key in self.state}
+        # Probes come every few seconds for ever; they are of interest only when something else is wrong.
+        level = logging.DEBUG if route in QUIET_ROUTES else logging.INFO
+        logger.log(level, "request", extra={"fields": fields})
+
+
+def _request_id(headers: Headers) -> str:
+    given = headers.get("x-request-id", "")
+    return given if SANE_ID.fullmatch(given) else uuid.uuid4().hex

@@ -1,0 +1,146 @@
+"""A loaded model: one backend on one device, warm and checked. Axes: N images, C, H, W, K labels."""
+
+import io
+import logging
+import statistics
+import threading
+import time
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from app.latency import LatencyCurve, buckets
+from models.bundle import Bundle
+from models.errors import BundleError
+from models.golden import check_golden
+from models.manifest import Backend
+
+logger = logging.getLogger(__name__)
+
+# Known, decided (see TorchScriptBackend), and pinned by the torch version; once a call it would bury real news.
+warnings.filterwarnings("ignore", message=r"`torch\.jit\.\w+` is deprecated", category=FutureWarning)
+
+TORCH_VERSION: str = torch.__version__
+
+# Loading compiles, and torch's compiler shares state between threads.
+_loading = threading.Lock()
+
+
+class ModelUnusable(BundleError):
+    """The bundle is whole, but no backend of it runs on this machine and device."""
+
+
+class TorchScriptBackend:
+    """A TorchScript file, frozen on its device.
+
+    TorchScript is deprecated upstream and kept because it is the artifact that users asked for; within `app`
+    it is named only here. The file is code: what it was verified against is what makes it safe to load.
+    """
+
+    def __init__(self, content: bytes, device: torch.device) -> None:
+        # Outside inference mode: tensors made inside it would stay inference tensors for good.
+        with _loading:
+            module = torch.jit.load(io.BytesIO(content), map_location=device).eval()
+            self._module = torch.jit.freeze(module)
+        self._device = device
+
+    def __call__(self, images_NCHW: Tensor) -> Tensor:
+        """Return float32 scores of shape NK on the CPU."""
+        # The mode belongs to the thread, so it is entered where the batch runs.
+        with torch.inference_mode():
+            try:
+                scores_NK: Tensor = self._module(images_NCHW.to(self._device)).float().cpu()
+            except torch.OutOfMemoryError:
+                # The batch is tried again in halves; what this one left behind must not stand in their way.
+                torch.cuda.empty_cache()
+                raise
+        return scores_NK
+
+
+def use_threads(threads: int) -> None:
+    """Let a batch on the CPU use this many threads."""
+    torch.set_num_threads(threads)
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A bundle's model, ready to run."""
+
+    bundle: Bundle
+    backend: Backend
+    device: torch.device
+    run: TorchScriptBackend
+    curve: LatencyCurve
+    max_batch_size: int
+
+
+def choose_device(wanted: str) -> torch.device:
+    """Return the device asked for; `auto` is the first CUDA device, else the CPU.
+
+    Raises:
+        ValueError: It is not on this machine.
+    """
+    if wanted == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(wanted)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"{wanted}: this machine has {torch.cuda.device_count()} CUDA devices; use auto or cpu")
+    return device
+
+
+def load(bundle: Bundle, device: torch.device, max_batch_size: int) -> LoadedModel:
+    """Load, freeze and warm up a verified bundle, and run its golden check.
+
+    Args:
+        bundle: Its listed bytes are read again and hashed, and loaded from those very bytes.
+        device: Where to run it.
+        max_batch_size: The service's limit; the tighter of this and the model's applies.
+
+    Raises:
+        BundleError: It cannot be used, with the reason; whatever torch raised is its cause.
+    """
+    largest = min(max_batch_size, bundle.manifest.limits.max_batch_size)
+    reasons: list[str] = []
+    for backend in (each for each in bundle.manifest.backends if device.type in each.devices):
+        try:
+            run = TorchScriptBackend(bundle.read(backend.file), device)
+            measured_s = _warm_up(run, bundle, buckets(largest))
+            check_golden(bundle, backend, run)
+        except BundleError:
+            raise
+        except Exception as error:
+            logger.exception("backend %s of %s cannot be used", backend.id, bundle.directory.name)
+            reasons.append(f"{backend.id}: {type(error).__name__}")
+            continue
+        curve = LatencyCurve(measured_s)
+        return LoadedModel(bundle, backend, device, run, curve, max(measured_s))
+    detail = "; ".join(reasons) or f"none of its backends runs on {device.type}"
+    raise ModelUnusable(f"{bundle.manifest.name}/{bundle.manifest.version}: {detail}")
+
+
+def _warm_up(run: TorchScriptBackend, bundle: Bundle, sizes: Iterable[int]) -> dict[int, float]:
+    """Run each batch size as often as the manifest says; return the seconds each takes once warm.
+
+    Sizes that do not fit the device's memory are left out.
+    """
+    manifest = bundle.manifest
+    measured_s: dict[int, float] = {}
+    for size in sizes:
+        batch_NCHW = torch.zeros((size, *manifest.decode.shape_CHW), dtype=torch.uint8)
+        times_s = []
+        try:
+            for _ in range(manifest.warmup.repeats):
+                start_s = time.perf_counter()
+                run(batch_NCHW)
+                times_s.append(time.perf_counter() - start_s)
+        except torch.OutOfMemoryError:
+            if not measured_s:
+                raise
+            logger.warning("batches of %d do not fit the memory; smaller ones are served", size)
+            break
+        # The first two runs of a shape may compile, so only what follows tells its speed.
+        measured_s[size] = statistics.median(times_s[2:] or times_s)
+    return measured_s

@@ -1,0 +1,44 @@
+"""create_app(settings): the stages behind their routes."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from app import errors
+from app.exchange import ExchangeMiddleware
+from app.routes import health, models, predict
+from app.service import Service
+from app.settings import Settings
+from app.version import VERSION
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """Build the ASGI app; its lifespan starts and stops the service.
+
+    Raises:
+        ValueError: The device that the settings ask for is not on this machine.
+    """
+    service = Service(settings)
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        service.start()
+        try:
+            yield
+        finally:
+            await service.stop()
+
+    app = FastAPI(
+        title="Lantern",
+        version=VERSION,
+        summary="Image and text models behind a REST API.",
+        lifespan=lifespan,
+        redoc_url=None,
+    )
+    app.state.service = service
+    errors.install(app)
+    for routes in (predict, models, health):
+        app.include_router(routes.router)
+    app.add_middleware(ExchangeMiddleware, service=service)
+    return app

@@ -1,0 +1,129 @@
+"""What is live: name -> the version that answers. Used on the event loop only, so a swap is one assignment."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from app.batching import Batcher
+from app.errors import InvalidRequest, ModelNotFound, ModelNotReady, VersionNotFound
+from app.inference import LoadedModel
+from models.manifest import Manifest
+from models.repository import InputKind
+
+KIND_BY_TASK: Mapping[str, InputKind] = {"image-classification": "image"}
+LOADING_RETRY_AFTER_S = 5.0
+
+
+@dataclass(frozen=True)
+class LiveModel:
+    """A version that answers requests."""
+
+    loaded: LoadedModel
+    batcher: Batcher
+    loaded_at: datetime
+
+    @property
+    def manifest(self) -> Manifest:
+        """What its bundle says of itself."""
+        return self.loaded.bundle.manifest
+
+    @property
+    def kind(self) -> InputKind:
+        """What it takes."""
+        return KIND_BY_TASK[self.manifest.task]
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A version that could not go live."""
+
+    version: str | None
+    error: str
+    detail: str
+    at: datetime
+
+
+class Registry:
+    """The live models, the refused versions, and the defaults.
+
+    Args:
+        configured_defaults: Kind of input -> name, from the settings; they win over the repository's.
+    """
+
+    def __init__(self, configured_defaults: Mapping[InputKind, str | None]) -> None:
+        self.live: dict[str, LiveModel] = {}
+        self.refusals: dict[str, Refusal] = {}
+        self.names: set[str] = set()
+        self.looked = False
+        self.repository_defaults: Mapping[InputKind, str] = {}
+        self._configured_defaults = configured_defaults
+
+    @property
+    def ready(self) -> bool:
+        """Whether every model of the repository, and every default that was configured, is live."""
+        wanted = self.names | {name for name in self._configured_defaults.values() if name}
+        return bool(wanted) and wanted <= set(self.live)
+
+    def swap(self, name: str, model: LiveModel) -> LiveModel | None:
+        """Make a version the one that answers; return the one that was."""
+        before = self.live.get(name)
+        self.live[name] = model
+        self.names.add(name)
+        return before
+
+    def resolve(self, name: str, version: str | None = None) -> LiveModel:
+        """Return the live version of a name.
+
+        Raises:
+            ModelNotFound: The repository has no such model.
+            ModelNotReady: It has, but it is not live yet, or could not be loaded.
+            VersionNotFound: Another version is live.
+        """
+        model = self.live.get(name)
+        if model is None:
+            if name in self.names or not self.looked:
+                raise ModelNotReady(self._why_not_live(name), LOADING_RETRY_AFTER_S)
+            raise ModelNotFound(f"no model {name!r}; there are: {_listed(self.names)}")
+        if version not in (None, model.manifest.version):
+            raise VersionNotFound(f"{name} {version!r} is not live; {model.manifest.version} is")
+        return model
+
+    def default(self, kind: InputKind) -> LiveModel:
+        """Return the model for a kind of input that was addressed to none.
+
+        Raises:
+            InvalidRequest: There is no such model, or several and no default; with the choices.
+            ModelNotReady: Nothing is live yet, or the default is not.
+        """
+        if name := self.default_name(kind):
+            return self.resolve(name)
+        if not self.live:
+            raise ModelNotReady(self._why_nothing_is_live(), LOADING_RETRY_AFTER_S)
+        choices = {name for name, model in self.live.items() if model.kind == kind}
+        if not choices:
+            raise InvalidRequest(f"no live model takes {kind}s; the live models are: {_listed(set(self.live))}")
+        raise InvalidRequest(
+            f"model: several take {kind}s and none is the default; name one of {_listed(choices)}"
+        )
+
+    def default_name(self, kind: InputKind) -> str | None:
+        """The setting's, else the repository's, else the only live one of that kind."""
+        if name := self._configured_defaults.get(kind) or self.repository_defaults.get(kind):
+            return name
+        choices = [name for name, model in self.live.items() if model.kind == kind]
+        return choices[0] if len(choices) == 1 else None
+
+    def _why_not_live(self, name: str) -> str:
+        refusal = self.refusals.get(name)
+        return f"{name} could not be loaded: {refusal.error}" if refusal else f"{name} is being loaded"
+
+    def _why_nothing_is_live(self) -> str:
+        if not self.looked:
+            return "the models are being loaded"
+        if not self.names:
+            return "no model is published; python -m training publishes one"
+        return "; ".join(self._why_not_live(name) for name in sorted(self.names))
+
+
+def _listed(names: set[str]) -> str:
+    return ", ".join(sorted(names)) or "none"

@@ -1,0 +1,166 @@
+"""Look for published versions; verify, load, warm up, check, swap, drain the old.
+
+Any failure keeps the old version serving, and stands in /health/ready, /models and the metrics.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TypeVar
+
+from app.batching import Batcher
+from app.inference import LoadedModel
+from app.metrics import Metrics
+from app.registry import LiveModel, Refusal, Registry
+from models.bundle import Bundle
+from models.errors import ModelsError
+from models.repository import Current, Repository
+
+logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
+FIRST_RETRY_S = 5.0
+LONGEST_RETRY_S = 300.0
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A failed load: of what, and when to try again, on the monotonic clock."""
+
+    current: Current | None
+    wait_s: float
+    again_s: float
+
+
+class Reloader:
+    """Keeps the registry in step with the repository.
+
+    Args:
+        repository: Where versions are published.
+        registry: What is live.
+        load: Bundle -> loaded model; raises BundleError.
+        make_batcher: Loaded model -> its batcher, on the event loop.
+        metrics: Told of loads and refusals.
+    """
+
+    def __init__(
+        self,
+        repository: Repository,
+        registry: Registry,
+        load: Callable[[Bundle], LoadedModel],
+        make_batcher: Callable[[LoadedModel], Batcher],
+        metrics: Metrics,
+    ) -> None:
+        self._repository = repository
+        self._registry = registry
+        self._load = load
+        self._make_batcher = make_batcher
+        self._metrics = metrics
+        # One load at a time: loading competes with serving for the processor and the device's memory.
+        self._loader = ThreadPoolExecutor(1, thread_name_prefix="load")
+        self._failed: dict[str, Attempt] = {}
+        self._draining: set[asyncio.Task[None]] = set()
+
+    async def watch(self, interval_s: float) -> None:
+        """Look once, and then every `interval_s` seconds; 0 looks only once."""
+        while True:
+            try:
+                await self.look()
+            except Exception:
+                # The watch must outlive whatever it meets: without it no later version would ever go live.
+                logger.exception("looking for new versions failed")
+            if not interval_s:
+                return
+            await asyncio.sleep(interval_s)
+
+    async def look(self) -> None:
+        """Bring every model whose current version is not the live one up to date."""
+        names = await self._in_thread(self._repository.names)
+        self._registry.names.update(names)
+        try:
+            self._registry.repository_defaults = await self._in_thread(self._repository.defaults)
+        except ModelsError as error:
+            logger.error("the defaults of before are kept: %s", error)
+        for name in sorted(self._registry.names):
+            await self._bring_up_to_date(name)
+        self._registry.looked = True
+
+    async def close(self) -> None:
+        """Wait for old versions to drain, and stop the loader."""
+        await asyncio.gather(*self._draining)
+        self._loader.shutdown(wait=True, cancel_futures=True)
+
+    async def _bring_up_to_date(self, name: str) -> None:
+        current: Current | None = None
+        try:
+            current = await self._in_thread(lambda: self._repository.current(name))
+            if self._is_live(name, current):
+                self._forget_failure(name)
+                return
+            if not self._is_due(name, current):
+                return
+            start_s = time.monotonic()
+            loaded = await self._in_thread(lambda: self._load(self._repository.open(name)))
+        except ModelsError as error:
+            if self._is_due(name, current):
+                self._refuse(name, current, error)
+            return
+        except Exception as error:
+            logger.exception("loading %s failed", name)
+            self._refuse(name, current, error)
+            return
+        self._metrics.load_seconds.labels(name).observe(time.monotonic() - start_s)
+        self._go_live(name, loaded)
+
+    def _is_live(self, name: str, current: Current) -> bool:
+        live = self._registry.live.get(name)
+        if live is None:
+            return False
+        return current == Current(live.manifest.version, live.loaded.bundle.manifest_sha256)
+
+    def _is_due(self, name: str, current: Current | None) -> bool:
+        failed = self._failed.get(name)
+        return failed is None or failed.current != current or time.monotonic() >= failed.again_s
+
+    def _forget_failure(self, name: str) -> None:
+        self._failed.pop(name, None)
+        self._registry.refusals.pop(name, None)
+
+    def _refuse(self, name: str, current: Current | None, error: Exception) -> None:
+        before = self._failed.get(name)
+        again = before is not None and before.current == current
+        wait_s = min(LONGEST_RETRY_S, 2 * before.wait_s) if before and again else FIRST_RETRY_S
+        self._failed[name] = Attempt(current, wait_s, time.monotonic() + wait_s)
+        detail = str(error) if isinstance(error, ModelsError) else "the service's log says why"
+        version = current.version if current else None
+        self._metrics.loads.labels(name, "refused").inc()
+        self._registry.refusals[name] = Refusal(version, type(error).__name__, detail, datetime.now(UTC))
+        logger.error("%s %s is refused: %s: %s", name, version or "", type(error).__name__, error)
+
+    def _go_live(self, name: str, loaded: LoadedModel) -> None:
+        live = LiveModel(loaded, self._make_batcher(loaded), datetime.now(UTC))
+        before = self._registry.swap(name, live)
+        self._forget_failure(name)
+        self._metrics.loads.labels(name, "loaded").inc()
+        self._metrics.live.labels(name, live.manifest.version).set(1)
+        logger.info("%s %s is live on %s", name, live.manifest.version, loaded.device)
+        if before is not None:
+            if before.manifest.version != live.manifest.version:
+                self._metrics.live.remove(name, before.manifest.version)
+            task = asyncio.create_task(self._drain(before))
+            self._draining.add(task)
+            task.add_done_callback(self._draining.discard)
+
+    async def _drain(self, model: LiveModel) -> None:
+        model.batcher.drain()
+        await model.batcher.drained()
+        await model.batcher.close()
+        logger.info("%s %s is drained", model.manifest.name, model.manifest.version)
+
+    async def _in_thread(self, call: Callable[[], Result]) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._loader, call)

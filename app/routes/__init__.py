@@ -1,0 +1,1 @@
+"""HTTP only: from requests to calls, from answers to replies."""

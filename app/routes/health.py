@@ -1,0 +1,73 @@
+"""Is the process there, should traffic come, and how is it doing."""
+
+from dataclasses import asdict
+from typing import Literal
+
+from fastapi import APIRouter, Response
+
+from app.registry import Refusal
+from app.routes.service import ServiceOf
+from app.schemas import FailedVersion, Live, ModelReadiness, Ready
+from app.service import Service
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/health/live", summary="The process answers")
+async def live() -> Live:
+    """Always 200: a process that cannot answer this should be restarted."""
+    return Live()
+
+
+@router.get(
+    "/health/ready",
+    summary="Every model is warm, and the service is not about to stop",
+    responses={503: {"model": Ready, "description": "Traffic should go elsewhere; the body says why."}},
+)
+async def ready(service: ServiceOf, response: Response) -> Ready:
+    """200 or 503. A full queue is no unreadiness, and neither is a refused version while the old one serves."""
+    status = _status(service)
+    if status != "ready":
+        response.status_code = 503
+    return Ready(status=status, detail=_detail(service, status), models=_models(service))
+
+
+@router.get("/metrics", summary="Prometheus metrics", response_class=Response)
+async def metrics(service: ServiceOf) -> Response:
+    """The series, in Prometheus's text format."""
+    return Response(service.metrics.render(), media_type=service.metrics.content_type)
+
+
+def refused(refusal: Refusal | None) -> FailedVersion | None:
+    """A refused version as it stands in a reply."""
+    return FailedVersion(**asdict(refusal)) if refusal else None
+
+
+def _status(service: Service) -> Literal["ready", "not_ready", "draining"]:
+    if service.leaving:
+        return "draining"
+    return "ready" if service.registry.ready else "not_ready"
+
+
+def _detail(service: Service, status: str) -> str | None:
+    if status == "draining":
+        return "the service is about to stop"
+    if status == "ready":
+        return None
+    if not service.registry.looked:
+        return "the models are being loaded"
+    if not service.registry.names:
+        return f"no model is published in {service.settings.models_dir}; python -m training publishes one"
+    return "a model is not live"
+
+
+def _models(service: Service) -> dict[str, ModelReadiness]:
+    registry = service.registry
+    return {
+        name: ModelReadiness(
+            ready=name in registry.live,
+            version=registry.live[name].manifest.version if name in registry.live else None,
+            refused=refused(registry.refusals.get(name)),
+        )
+        for name in sorted(registry.names)
+    }

@@ -1,0 +1,83 @@
+"""What is live, and what the service is."""
+
+import asyncio
+import platform
+
+from fastapi import APIRouter
+
+from app.bodies import IMAGE_TYPES
+from app.errors import ModelNotFound
+from app.inference import TORCH_VERSION
+from app.registry import LiveModel
+from app.routes.health import refused
+from app.routes.problems import PROBLEMS
+from app.routes.service import ServiceOf
+from app.schemas import InputLimits, Metadata, ModelInfo, ModelList, RequestLimits
+from app.service import Service
+from app.version import VERSION
+
+router = APIRouter(tags=["models"])
+
+
+@router.get("/models", summary="Every model of the repository")
+async def list_models(service: ServiceOf) -> ModelList:
+    """Live ones and refused ones, by name."""
+    return ModelList(models=[await _info(service, name) for name in sorted(service.registry.names)])
+
+
+@router.get("/models/{name}", summary="One model", responses=PROBLEMS[404])
+async def get_model(service: ServiceOf, name: str) -> ModelInfo:
+    """Its live version, labels, limits and figures."""
+    if name not in service.registry.names:
+        raise ModelNotFound(f"no model {name!r}; GET /models lists them")
+    return await _info(service, name)
+
+
+@router.get("/metadata", summary="The service itself")
+async def metadata(service: ServiceOf) -> Metadata:
+    """Versions, device, default models and limits."""
+    settings = service.settings
+    return Metadata(
+        name="lantern",
+        version=VERSION,
+        device=str(service.device),
+        torch=TORCH_VERSION,
+        python=platform.python_version(),
+        default_models={kind: service.registry.default_name(kind) for kind in ("image", "text")},
+        limits=RequestLimits(**{name: getattr(settings, name) for name in RequestLimits.model_fields}),
+    )
+
+
+async def _info(service: Service, name: str) -> ModelInfo:
+    # The repository may be on a slow disk, and the event loop waits for none.
+    versions = await asyncio.to_thread(service.repository.versions, name)
+    live = service.registry.live.get(name)
+    shared = ModelInfo(
+        name=name,
+        ready=live is not None,
+        versions=versions,
+        refused=refused(service.registry.refusals.get(name)),
+    )
+    return shared.model_copy(update=_live_fields(live, service)) if live else shared
+
+
+def _live_fields(live: LiveModel, service: Service) -> dict[str, object]:
+    manifest, decode = live.manifest, live.manifest.decode
+    return {
+        "version": manifest.version,
+        "task": manifest.task,
+        "labels": list(manifest.labels),
+        "input": InputLimits(
+            formats=list(IMAGE_TYPES),
+            color=decode.color,
+            height=decode.size[0],
+            width=decode.size[1],
+            max_pixels=min(decode.max_pixels, service.settings.max_image_pixels),
+        ),
+        "max_batch_size": live.loaded.max_batch_size,
+        "metrics": manifest.metrics,
+        "device": str(live.loaded.device),
+        "backend": live.loaded.backend.id,
+        "manifest_sha256": live.loaded.bundle.manifest_sha256,
+        "loaded_at": live.loaded_at,
+    }

@@ -1,0 +1,214 @@
+"""POST /predict, and the same addressed to a model or a version."""
+
+import asyncio
+import time
+from typing import Annotated, Any, TypeVar
+
+from fastapi import APIRouter, Path, Query, Request, Response
+from starlette.requests import ClientDisconnect
+
+from app.bodies import FORM_TYPE, IMAGE_TYPES, parse_body
+from app.errors import (
+    BodyTooLarge,
+    ClientDisconnected,
+    DeadlineExceeded,
+    InvalidRequest,
+    ServingError,
+    problem,
+)
+from app.items import ParsedBody
+from app.prediction import Answer, Ask
+from app.responding import DEFAULT_TOP_K
+from app.routes.problems import documented
+from app.routes.service import ServiceOf
+from app.schemas import FailedItem, ImageInstance, ItemError, JsonRequest, PredictReply, TextInstance
+from app.service import Service
+
+router = APIRouter(tags=["predict"])
+
+# A larger body is parsed on a thread: JSON and forms of megabytes would hold up the event loop.
+PARSE_INLINE_BYTES = 65_536
+
+Value = TypeVar("Value")
+TopK = Annotated[int | None, Query(ge=1, description=f"Number of labels in `top`; {DEFAULT_TOP_K} if left out.")]
+ModelQuery = Annotated[str | None, Query(description="Model to ask; the default one for the input if left out.")]
+ModelPath = Annotated[str, Path(description="Model to ask.")]
+VersionPath = Annotated[str, Path(description="Version to ask; it must be live.")]
+
+_IMAGE = {"schema": {"type": "string", "contentMediaType": "application/octet-stream", "format": "binary"}}
+_INSTANCES = {
+    "type": "array",
+    "minItems": 1,
+    "items": {"anyOf": [ImageInstance.model_json_schema(), TextInstance.model_json_schema()]},
+}
+_JSON_SCHEMA = JsonRequest.model_json_schema()
+_JSON_SCHEMA["properties"]["instances"] |= _INSTANCES
+REQUEST_BODY: dict[str, Any] = {
+    "required": True,
+    "content": {
+        **dict.fromkeys(IMAGE_TYPES, _IMAGE),
+        FORM_TYPE: {
+            "schema": {
+                "type": "object",
+                "required": ["file"],
+                "properties": {
+                    "file": {
+                        "type": "array",
+                        "items": {"type": "string", "format": "binary"},
+                        "description": "One or many image files, answered in order.",
+                    }
+                },
+            }
+        },
+        "text/plain": {"schema": {"type": "string"}, "example": "Effective but too tepid biopic"},
+        "application/json": {
+            "schema": _JSON_SCHEMA,
+            "example": {"instances": [{"image": "iVBORw0KGgo..."}], "top_k": 3},
+        },
+    },
+}
+_TIMEOUT_PARAMETER = {
+    "name": "X-Request-Timeout-Ms",
+    "in": "header",
+    "required": False,
+    "schema": {"type": "number", "exclusiveMinimum": 0},
+    "description": "Answer within this many milliseconds or not at all; the service's own limit if that is less.",
+}
+_ROUTE: dict[str, Any] = {
+    "response_model": PredictReply,
+    "responses": documented(400, 401, 404, 413, 415, 422, 429, 500, 503, 504),
+    "openapi_extra": {"requestBody": REQUEST_BODY, "parameters": [_TIMEOUT_PARAMETER]},
+}
+
+
+@router.post("/predict", summary="Predict with the default model", **_ROUTE)
+async def predict(request: Request, service: ServiceOf, model: ModelQuery = None, top_k: TopK = None) -> Response:
+    """Classify images: raw bytes, a form of files, or JSON. Several items are answered in order."""
+    return await _answer(request, service, model, None, top_k)
+
+
+@router.post("/models/{name}/predict", summary="Predict with a model", **_ROUTE)
+async def predict_with_model(
+    request: Request, service: ServiceOf, name: ModelPath, top_k: TopK = None
+) -> Response:
+    """As `/predict`, addressed to a model."""
+    return await _answer(request, service, name, None, top_k)
+
+
+@router.post("/models/{name}/versions/{version}/predict", summary="Predict with a version", **_ROUTE)
+async def predict_with_version(
+    request: Request, service: ServiceOf, name: ModelPath, version: VersionPath, top_k: TopK = None
+) -> Response:
+    """As `/predict`, addressed to a version that must be live."""
+    return await _answer(request, service, name, version, top_k)
+
+
+async def _answer(
+    request: Request, service: Service, model: str | None, version: str | None, top_k: int | None
+) -> Response:
+    settings = service.settings
+    received_s: float = request.state.received_s
+    deadline_s = received_s + _timeout_s(request, settings.request_timeout_s)
+    body = await _read(request, settings.max_body_bytes, deadline_s)
+    parsed = await _parse(request, body, settings.max_items)
+    ask = Ask(
+        items=parsed.items,
+        model=_agreed("model", model, parsed.model),
+        version=version,
+        top_k=_agreed("top_k", top_k, parsed.top_k) or DEFAULT_TOP_K,
+        received_s=received_s,
+        deadline_s=deadline_s,
+    )
+    answer = await _unless_gone(request, service, ask)
+    return _reply(request, answer)
+
+
+async def _read(request: Request, max_bytes: int, deadline_s: float) -> bytes:
+    too_large = BodyTooLarge(f"the body is over {max_bytes} bytes; send less at once")
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > max_bytes:
+        raise too_large
+    body = bytearray()
+    try:
+        async with asyncio.timeout(deadline_s - time.monotonic()):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > max_bytes:
+                    raise too_large
+    except TimeoutError:
+        raise DeadlineExceeded("the time ran out before the whole body was here") from None
+    except ClientDisconnect:
+        raise ClientDisconnected from None
+    return bytes(body)
+
+
+async def _parse(request: Request, body: bytes, max_items: int) -> ParsedBody:
+    content_type = request.headers.get("content-type")
+    if len(body) <= PARSE_INLINE_BYTES:
+        return parse_body(content_type, body, max_items)
+    return await asyncio.to_thread(parse_body, content_type, body, max_items)
+
+
+async def _unless_gone(request: Request, service: Service, ask: Ask) -> Answer:
+    """Answer, unless the client goes away first: then its items are cancelled and cost nothing more."""
+    work = asyncio.ensure_future(service.predictor.predict(ask))
+    gone = asyncio.ensure_future(_disconnected(request))
+    try:
+        await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not work.done():
+            raise ClientDisconnected
+        return work.result()
+    finally:
+        work.cancel()
+        gone.cancel()
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _reply(request: Request, answer: Answer) -> Response:
+    state = request.state
+    state.model, state.version = answer.model.manifest.name, answer.model.manifest.version
+    state.items = len(answer.outcomes)
+    failures = [outcome for outcome in answer.outcomes if isinstance(outcome, ServingError)]
+    if len(failures) == len(answer.outcomes):
+        state.code = failures[0].code
+        several = [_item_error(failure) for failure in failures] if len(failures) > 1 else None
+        return problem(failures[0], state.request_id, several)
+    reply = PredictReply(
+        model=state.model,
+        version=state.version,
+        request_id=state.request_id,
+        predictions=[
+            FailedItem(error=_item_error(outcome)) if isinstance(outcome, ServingError) else outcome
+            for outcome in answer.outcomes
+        ],
+        timing_ms=answer.timing,
+    )
+    return Response(reply.model_dump_json(), media_type="application/json")
+
+
+def _item_error(error: ServingError) -> ItemError:
+    return ItemError(code=error.code, detail=error.detail)
+
+
+def _timeout_s(request: Request, longest_s: float) -> float:
+    header = "X-Request-Timeout-Ms"
+    asked = request.headers.get(header)
+    if asked is None:
+        return longest_s
+    try:
+        asked_s = float(asked) / 1000
+    except ValueError:
+        asked_s = 0.0
+    if not asked_s > 0:
+        raise InvalidRequest(f"{header}: {asked!r} is not a number of milliseconds above 0")
+    return min(longest_s, asked_s)
+
+
+def _agreed(field: str, in_url: Value | None, in_body: Value | None) -> Value | None:
+    if in_url is not None and in_body is not None and in_url != in_body:
+        raise InvalidRequest(f"{field}: the URL says {in_url!r}, the body {in_body!r}; say one")
+    return in_body if in_url is None else in_url

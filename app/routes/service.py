@@ -1,0 +1,15 @@
+"""How a route reaches the service it belongs to."""
+
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from app.service import Service
+
+
+def _service(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service
+
+
+ServiceOf = Annotated[Service, Depends(_service)]

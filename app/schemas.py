@@ -1,0 +1,180 @@
+"""Bodies of requests and replies, as they stand in the OpenAPI document."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Body(BaseModel):
+    """Closed to unknown fields, so that a misspelt one is an error and not a silent default."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class JsonRequest(Body):
+    """The JSON form of a prediction request; each instance is checked on its own."""
+
+    instances: Annotated[
+        list[Any],
+        Field(min_length=1, description='Each `{"image": "<base64>"}` or `{"text": "..."}`.'),
+    ]
+    model: str | None = Field(None, description="Model to ask; the default one for the input if left out.")
+    top_k: int | None = Field(None, ge=1, description="Number of labels in `top`.")
+
+
+class ImageInstance(Body):
+    """An image in a JSON request."""
+
+    image: str = Field(description="The image file, base64; a `data:` URL is taken too.")
+
+
+class TextInstance(Body):
+    """A text in a JSON request."""
+
+    text: str = Field(description="One text.")
+
+
+class ScoredLabel(Body):
+    """A label and its calibrated probability."""
+
+    label: str
+    score: float = Field(ge=0, le=1)
+
+
+class Prediction(ScoredLabel):
+    """What an item shows: the best label, and the best few."""
+
+    top: list[ScoredLabel]
+
+
+class ItemError(Body):
+    """Why one item of a request has no prediction."""
+
+    code: str
+    detail: str
+
+
+class FailedItem(Body):
+    """Stands in the place of an item that could not be predicted."""
+
+    error: ItemError
+
+
+class TimingMs(Body):
+    """Milliseconds that a request took, each that of its slowest item."""
+
+    decode: float
+    queue: float
+    inference: float
+    total: float
+
+
+class PredictReply(Body):
+    """Predictions, in the order of the request's items."""
+
+    model: str
+    version: str
+    request_id: str
+    predictions: list[Prediction | FailedItem]
+    timing_ms: TimingMs
+
+
+class Problem(Body):
+    """RFC 9457 problem details."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    request_id: str
+    errors: list[ItemError] | None = Field(None, description="Each item's error, if there were several items.")
+
+
+class InputLimits(Body):
+    """What an image must be, and what it is turned into."""
+
+    formats: list[str]
+    color: Literal["L", "RGB"]
+    height: int
+    width: int
+    max_pixels: int
+
+
+class FailedVersion(Body):
+    """A version that was refused; the one before it, if any, serves on."""
+
+    version: str | None
+    error: str
+    detail: str
+    at: datetime
+
+
+class ModelInfo(Body):
+    """A model: what is live of it, and what was refused."""
+
+    name: str
+    ready: bool
+    version: str | None = None
+    versions: list[str] = Field(description="On disk, oldest first.")
+    task: str | None = None
+    labels: list[str] | None = None
+    input: InputLimits | None = None
+    max_batch_size: int | None = None
+    metrics: dict[str, float] | None = None
+    device: str | None = None
+    backend: str | None = None
+    manifest_sha256: str | None = None
+    loaded_at: datetime | None = None
+    refused: FailedVersion | None = None
+
+
+class ModelList(Body):
+    """Every model of the repository."""
+
+    models: list[ModelInfo]
+
+
+class RequestLimits(Body):
+    """What a request may be."""
+
+    max_body_bytes: int
+    max_image_pixels: int
+    max_items: int
+    queue_capacity: int
+    request_timeout_s: float
+
+
+class Metadata(Body):
+    """The service itself."""
+
+    name: str
+    version: str
+    device: str
+    torch: str
+    python: str
+    default_models: dict[str, str | None]
+    limits: RequestLimits
+
+
+class Live(Body):
+    """The process answers."""
+
+    status: Literal["live"] = "live"
+
+
+class ModelReadiness(Body):
+    """Whether a model is warm, and what is wrong if anything is."""
+
+    ready: bool
+    version: str | None
+    refused: FailedVersion | None = None
+
+
+class Ready(Body):
+    """Whether traffic should come here."""
+
+    status: Literal["ready", "not_ready", "draining"]
+    detail: str | None = None
+    models: dict[str, ModelReadiness]

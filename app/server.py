@@ -1,0 +1,79 @@
+"""The HTTP server as a process: listening, signals, and the way out.
+
+SIGTERM  unready at once; serve on for the grace; refuse; answer what was admitted; exit
+SIGINT   the same without the grace: a person at a terminal is waiting
+again    exit at once
+"""
+
+import asyncio
+import logging
+import signal
+from types import FrameType
+
+import uvicorn
+from starlette.applications import Starlette
+
+from app.service import Service
+from app.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+# Answers that are ready are written within this time, and clients that stall are cut.
+LAST_BYTES_S = 5
+
+
+class Server(uvicorn.Server):
+    """uvicorn, draining before it exits."""
+
+    def __init__(self, app: Starlette, settings: Settings) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                host=settings.host,
+                port=settings.port,
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=LAST_BYTES_S,
+            )
+        )
+        self._service: Service = app.state.service
+        self._settings = settings
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._leaving: asyncio.Task[None] | None = None
+
+    def serve_until_stopped(self) -> int:
+        """Serve; return the exit status: 0 after a stop that was asked for, 1 if it could not start."""
+        self.run()
+        return 0 if self.started else 1
+
+    def handle_exit(self, sig: int, _frame: FrameType | None) -> None:
+        """Begin to leave at the first signal; at the second, exit without waiting for anyone."""
+        if self._loop is None or self._leaving is not None:
+            self.should_exit = self.force_exit = True
+            return
+        grace_s = self._settings.drain_grace_s if sig == signal.SIGTERM else 0.0
+        self._loop.call_soon_threadsafe(self._begin_to_leave, grace_s)
+
+    async def main_loop(self) -> None:
+        """Run until it is time to exit."""
+        self._loop = asyncio.get_running_loop()
+        await super().main_loop()
+
+    def _begin_to_leave(self, grace_s: float) -> None:
+        if self._leaving is None:
+            self._leaving = asyncio.create_task(self._leave(grace_s))
+
+    async def _leave(self, grace_s: float) -> None:
+        logger.info("stopping: unready now, refusing in %g s", grace_s)
+        self._service.leave()
+        await asyncio.sleep(grace_s)
+        self._service.refuse()
+        try:
+            await asyncio.wait_for(self._service.drained(), self._settings.drain_timeout_s)
+            logger.info("drained: every admitted item was answered")
+        except TimeoutError:
+            logger.error(
+                "%d admitted items were not answered within LANTERN_DRAIN_TIMEOUT_S", self._service.open_items
+            )
+        self.should_exit = True

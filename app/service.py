@@ -1,0 +1,108 @@
+"""The running service: its stages wired together, and its life from starting to drained."""
+
+import asyncio
+import logging
+import os
+from pathlib import Path
+
+from app.batching import Batcher
+from app.decoding import Decoder
+from app.inference import LoadedModel, choose_device, load, use_threads
+from app.metrics import Metrics
+from app.prediction import Predictor
+from app.registry import Registry
+from app.reloading import Reloader
+from app.settings import Settings
+from models.bundle import Bundle
+from models.repository import Repository
+
+logger = logging.getLogger(__name__)
+
+CGROUP_CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")
+
+
+class Service:
+    """What the routes talk to. Made on the event loop; nothing is shared between two of them."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.metrics = Metrics()
+        self.device = choose_device(settings.device)
+        self.repository = Repository(settings.models_dir)
+        self.registry = Registry({"image": settings.default_image_model, "text": settings.default_text_model})
+        self.leaving = False
+        cpus = available_cpus()
+        use_threads(settings.inference_threads or cpus)
+        self._decoder = Decoder(settings.decode_threads or cpus, settings.max_image_pixels)
+        self.predictor = Predictor(self.registry, self._decoder, self.metrics)
+        self._reloader = Reloader(self.repository, self.registry, self._load, self._make_batcher, self.metrics)
+        self._watch: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin loading; the service answers at once, and is ready once its models are warm."""
+        self._watch = asyncio.create_task(self._reloader.watch(self.settings.reload_interval_s))
+
+    def leave(self) -> None:
+        """Become unready, so that load balancers look elsewhere; requests are still answered."""
+        self.leaving = True
+
+    def refuse(self) -> None:
+        """Admit nothing more; what was admitted is still answered."""
+        self.leaving = True
+        for model in self.registry.live.values():
+            model.batcher.drain()
+
+    async def drained(self) -> None:
+        """Wait until everything admitted is answered."""
+        await asyncio.gather(*(model.batcher.drained() for model in self.registry.live.values()))
+
+    @property
+    def open_items(self) -> int:
+        """Items admitted and not yet answered."""
+        return sum(model.batcher.open_tickets for model in self.registry.live.values())
+
+    async def stop(self) -> None:
+        """End the watch, the workers and the pools."""
+        if self._watch is not None:
+            self._watch.cancel()
+            await asyncio.wait([self._watch])
+        await asyncio.gather(*(model.batcher.close() for model in self.registry.live.values()))
+        await self._reloader.close()
+        await asyncio.to_thread(self._decoder.close)
+
+    def _load(self, bundle: Bundle) -> LoadedModel:
+        return load(bundle, self.device, self.settings.max_batch_size)
+
+    def _make_batcher(self, loaded: LoadedModel) -> Batcher:
+        name = loaded.bundle.manifest.name
+        batch_items = self.metrics.batch_items.labels(name)
+        batch_seconds = self.metrics.batch_seconds.labels(name, str(loaded.device))
+
+        def on_batch(size: int, seconds: float) -> None:
+            batch_items.observe(size)
+            batch_seconds.observe(seconds)
+
+        batcher = Batcher(
+            loaded.run,
+            loaded.curve,
+            capacity=self.settings.queue_capacity,
+            max_batch_size=loaded.max_batch_size,
+            delay_s=self.settings.queue_delay_ms / 1000,
+            on_batch=on_batch,
+            name=name,
+        )
+        self.metrics.queue_items.labels(name).set_function(lambda: batcher.open_tickets)
+        self.metrics.queue_capacity.labels(name).set(batcher.capacity)
+        if self.leaving:
+            batcher.drain()
+        return batcher
+
+
+def available_cpus(limit_file: Path = CGROUP_CPU_LIMIT) -> int:
+    """CPUs that this process may use: its affinity, and in a container its cgroup's quota."""
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = limit_file.read_text().split()
+        return min(cpus, max(1, int(quota) // int(period)))
+    except (OSError, ValueError):  # no such file, or a quota of "max"
+        return cpus

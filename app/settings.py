@@ -1,0 +1,136 @@
+"""Every knob of the service: typed, frozen, its unit in its name, read once.
+
+The command line wins over the environment (prefix `LANTERN_`), which wins over the default here.
+"""
+
+import difflib
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict
+
+from models.manifest import ModelName
+from models.repository import DEFAULT_ROOT
+
+PREFIX = "LANTERN_"
+
+
+class SettingsError(Exception):
+    """A setting is wrong; the message has a line for each, with its name."""
+
+
+class Settings(BaseSettings):
+    """Serve the published models over HTTP."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_ignore_empty=True,
+        frozen=True,
+        cli_prog_name="python -m app",
+        cli_kebab_case=True,
+        cli_hide_none_type=True,
+    )
+
+    host: str = Field("127.0.0.1", min_length=1, description="Address to listen on.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    models_dir: Path = Field(DEFAULT_ROOT, description="Model repository.")
+    device: str = Field(
+        "auto",
+        pattern=r"^(auto|cpu|cuda(:\d+)?)$",
+        description="auto, cpu, cuda or cuda:N; auto takes CUDA if any.",
+    )
+    default_image_model: ModelName | None = Field(
+        None,
+        description="Model for images when a request names none; else defaults.json's, else the only one.",
+    )
+    default_text_model: ModelName | None = Field(
+        None,
+        description="Model for texts when a request names none; else defaults.json's, else the only one.",
+    )
+
+    max_batch_size: int = Field(64, ge=1, le=4096, description="Most items in a batch; a model may allow fewer.")
+    queue_capacity: int = Field(
+        256, ge=1, le=1_000_000, description="Most items admitted and unanswered, for each model."
+    )
+    queue_delay_ms: float = Field(
+        0,
+        ge=0,
+        le=10_000,
+        description="How long an idle worker waits for a batch to fill; 0 takes what is there.",
+    )
+    request_timeout_s: float = Field(
+        30, gt=0, le=3600, description="Time a request has; X-Request-Timeout-Ms may ask for less."
+    )
+    max_body_bytes: int = Field(32 * 1024**2, ge=1024, description="Largest request body.")
+    max_image_pixels: int = Field(
+        64_000_000, ge=1, description="Most pixels of an image, width times height; a model may allow fewer."
+    )
+    max_items: int = Field(64, ge=1, description="Most items in a request; at most QUEUE_CAPACITY.")
+    decode_threads: int = Field(0, ge=0, le=256, description="Threads that decode images; 0: one a CPU.")
+    inference_threads: int = Field(
+        0, ge=0, le=256, description="CPU threads that a batch may use; 0: one a CPU this process may use."
+    )
+
+    drain_grace_s: float = Field(
+        5,
+        ge=0,
+        le=3600,
+        description="After SIGTERM: unready but still serving, for load balancers to notice.",
+    )
+    drain_timeout_s: float = Field(
+        30, ge=0, le=3600, description="After the grace: longest wait for admitted requests, then exit."
+    )
+    reload_interval_s: float = Field(
+        2, ge=0, le=86_400, description="How often new versions are looked for; 0: never after the start."
+    )
+
+    log_format: Literal["auto", "json", "text"] = Field(
+        "auto", description="auto: text on a terminal, else a JSON object a line."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level logged.")
+
+    @model_validator(mode="after")
+    def _items_fit_the_queue(self) -> "Settings":
+        if self.max_items > self.queue_capacity:
+            raise ValueError(
+                f"MAX_ITEMS ({self.max_items}) is over QUEUE_CAPACITY ({self.queue_capacity}): "
+                "such a request could never be admitted"
+            )
+        return self
+
+
+def read_settings(arguments: list[str]) -> Settings:
+    """Read the settings from the command line and the environment.
+
+    Raises:
+        SettingsError: A value is wrong, or the environment has a LANTERN_ name that is none.
+    """
+    _refuse_unknown(list(os.environ))
+    try:
+        return CliApp.run(Settings, cli_args=arguments)
+    except ValidationError as error:
+        raise SettingsError("\n".join(_explain(problem) for problem in error.errors())) from None
+
+
+def environment_name(field: str) -> str:
+    """The environment variable of a setting."""
+    return PREFIX + field.upper()
+
+
+def _explain(problem: ErrorDetails) -> str:
+    field = "_".join(str(step) for step in problem["loc"])
+    if not field:
+        return str(problem["msg"])
+    return f"{environment_name(field)} (--{field.replace('_', '-')}): {problem['msg']}, got {problem['input']!r}"
+
+
+def _refuse_unknown(names: list[str]) -> None:
+    known = [environment_name(field) for field in Settings.model_fields]
+    for name in names:
+        if name.startswith(PREFIX) and name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {near[0]}?" if near else "; python -m app --help lists them"
+            raise SettingsError(f"{name} is not a setting{hint}")

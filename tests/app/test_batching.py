@@ -1,0 +1,445 @@
+"""The batching engine against a fake model that runs when the test lets it, and a clock that the test sets."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from app.batching import Batcher, Ticket
+from app.errors import DeadlineExceeded, Draining, InferenceFailed, Overloaded
+from app.latency import LatencyCurve, buckets
+
+pytestmark = pytest.mark.anyio
+
+FAR_S = 1_000.0
+PATIENCE_S = 20.0
+
+
+class Model:
+    """Answers each item with its own value; `gate` holds a batch back, `poison` fails any batch that has it."""
+
+    def __init__(self, poison: int | None = None, largest: int = 10_000) -> None:
+        self.gate = threading.Event()
+        self.gate.set()
+        self.entered = threading.Semaphore(0)
+        self.batches: list[list[int]] = []
+        self.poison = poison
+        self.largest = largest
+
+    def __call__(self, examples_N1: Tensor) -> Tensor:
+        values = examples_N1[:, 0].tolist()
+        self.batches.append(values)
+        self.entered.release()
+        assert self.gate.wait(PATIENCE_S)
+        if len(values) > self.largest:
+            raise torch.OutOfMemoryError("simulated")
+        if self.poison in values:
+            raise RuntimeError("this item cannot be done")
+        return examples_N1.float()
+
+    async def is_running(self) -> None:
+        """Wait until the model holds a batch."""
+        assert await asyncio.to_thread(self.entered.acquire, timeout=PATIENCE_S)
+
+
+class Clock:
+    """Seconds that pass only when the test says so."""
+
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@asynccontextmanager
+async def batcher_of(
+    model: Callable[[Tensor], Tensor], curve_s: dict[int, float] | None = None, **options: Any
+) -> AsyncIterator[Batcher]:
+    given: dict[str, Any] = {"capacity": 100, "max_batch_size": 8, "clock": Clock()} | options
+    curve = LatencyCurve(curve_s or dict.fromkeys(buckets(given["max_batch_size"]), 0.001))
+    batcher = Batcher(model, curve, **given)
+    try:
+        yield batcher
+    finally:
+        if isinstance(model, Model):
+            model.gate.set()
+        await batcher.close()
+
+
+def put(batcher: Batcher, tickets: Sequence[Ticket], values: Sequence[int]) -> None:
+    for ticket, value in zip(tickets, values, strict=True):
+        batcher.put(ticket, torch.tensor([value]))
+
+
+async def answers(tickets: Sequence[Ticket]) -> list[Any]:
+    futures = [ticket.answer for ticket in tickets]
+    async with asyncio.timeout(PATIENCE_S):
+        found = await asyncio.gather(*futures, return_exceptions=True)
+    return [int(each[0]) if isinstance(each, Tensor) else each for each in found]
+
+
+async def test_every_item_gets_its_own_answer() -> None:
+    async with batcher_of(Model()) as batcher:
+        tickets = batcher.admit(20, FAR_S)
+        put(batcher, tickets, range(20))
+        assert await answers(tickets) == list(range(20))
+        assert batcher.open_tickets == 0
+
+
+async def test_an_idle_worker_takes_a_lone_item_at_once() -> None:
+    model = Model()
+    async with batcher_of(model) as batcher:
+        tickets = batcher.admit(1, FAR_S)
+        put(batcher, tickets, [7])
+        assert await answers(tickets) == [7]
+        assert model.batches == [[7]]
+
+
+async def hold(model: Model, batcher: Batcher) -> list[Ticket]:
+    """Occupy the worker with one item, so that what comes next waits together."""
+    model.gate.clear()
+    first = batcher.admit(1, FAR_S)
+    put(batcher, first, [0])
+    await model.is_running()
+    return first
+
+
+async def test_what_waits_behind_a_running_batch_goes_together_in_order() -> None:
+    model = Model()
+    async with batcher_of(model, {1: 0.01, 2: 0.01, 4: 0.01, 8: 0.01}) as batcher:
+        first = await hold(model, batcher)
+        tickets = batcher.admit(11, FAR_S)
+        put(batcher, tickets, range(1, 12))
+        model.gate.set()
+        assert await answers([*first, *tickets]) == list(range(12))
+        assert model.batches == [[0], [1, 2, 3, 4, 5, 6, 7, 8], [9, 10, 11]]
+
+
+async def test_a_batch_is_cut_to_the_size_that_the_measured_curve_favours() -> None:
+    model = Model()
+    # Four at a time is as fast per item as eight.
+    async with batcher_of(model, {1: 0.010, 2: 0.012, 4: 0.020, 8: 0.040}, clock=Clock()) as batcher:
+        first = await hold(model, batcher)
+        tickets = batcher.admit(4, FAR_S)
+        put(batcher, tickets, range(1, 5))
+        more = batcher.admit(4, FAR_S)
+        put(batcher, more, range(5, 9))
+        assert batcher.curve.best_size == 4
+        model.gate.set()
+        await answers([*first, *tickets, *more])
+        assert model.batches[1] == [1, 2, 3, 4]
+
+
+async def test_a_queue_delay_waits_for_a_batch_to_fill() -> None:
+    model = Model()
+    async with batcher_of(model, dict.fromkeys((1, 2, 4), 0.01), max_batch_size=4, delay_s=PATIENCE_S) as batcher:
+        tickets = batcher.admit(4, FAR_S)
+        put(batcher, tickets[:1], [0])
+        put(batcher, tickets[1:], [1, 2, 3])
+        assert await answers(tickets) == [0, 1, 2, 3]
+        assert model.batches == [[0, 1, 2, 3]]
+
+
+async def test_a_full_queue_refuses_at_once_and_all_or_nothing() -> None:
+    model = Model()
+    async with batcher_of(model, capacity=5) as batcher:
+        first = await hold(model, batcher)
+        second = batcher.admit(3, FAR_S)
+        with pytest.raises(Overloaded, match="4 of 5 places") as refused:
+            batcher.admit(2, FAR_S)
+        assert refused.value.retry_after_s is not None
+        assert batcher.open_tickets == 4
+        third = batcher.admit(1, FAR_S)
+        put(batcher, [*second, *third], [1, 2, 3, 4])
+        model.gate.set()
+        await answers([*first, *second, *third])
+        batcher.cancel(batcher.admit(5, FAR_S))
+
+
+async def test_places_are_free_again_after_every_kind_of_end() -> None:
+    model = Model(poison=13)
+    async with batcher_of(model, capacity=3) as batcher:
+        tickets = batcher.admit(3, FAR_S)
+        put(batcher, tickets[:1], [13])
+        batcher.fail(tickets[1], ValueError("undecodable"))
+        batcher.cancel(tickets[2:])
+        failed, undecodable, cancelled = await answers(tickets)
+        assert isinstance(failed, InferenceFailed)
+        assert isinstance(undecodable, ValueError)
+        assert isinstance(cancelled, asyncio.CancelledError)
+        batcher.cancel(batcher.admit(3, FAR_S))
+
+
+async def test_a_deadline_that_would_be_missed_is_refused_at_admission() -> None:
+    clock, model = Clock(), Model()
+    async with batcher_of(model, {1: 1.0}, max_batch_size=1, clock=clock) as batcher:
+        first = await hold(model, batcher)
+        # One runs for a second and this one takes another.
+        with pytest.raises(Overloaded, match=r"expected in 2\.000 s"):
+            batcher.admit(1, clock.now_s + 1.9)
+        second = batcher.admit(1, clock.now_s + 2.1)
+        with pytest.raises(Overloaded) as refused:
+            batcher.admit(1, clock.now_s + 2.9)
+        assert refused.value.retry_after_s == pytest.approx(2.0)
+        put(batcher, second, [1])
+        model.gate.set()
+        await answers([*first, *second])
+
+
+async def test_the_running_batch_counts_only_for_the_time_it_still_has() -> None:
+    clock, model = Clock(), Model()
+    async with batcher_of(model, {1: 1.0}, max_batch_size=1, clock=clock) as batcher:
+        first = await hold(model, batcher)
+        clock.now_s += 0.8
+        second = batcher.admit(1, clock.now_s + 1.3)
+        put(batcher, second, [1])
+        model.gate.set()
+        await answers([*first, *second])
+
+
+async def test_a_slow_spell_does_not_shut_an_idle_model_for_ever() -> None:
+    clock = Clock()
+    async with batcher_of(Model(), {1: 0.01}, max_batch_size=1, clock=clock) as batcher:
+        batcher.curve.record(1, 500.0)
+        assert batcher.curve.mean_s(1) > 10
+        tickets = batcher.admit(1, clock.now_s + 1)
+        put(batcher, tickets, [1])
+        assert await answers(tickets) == [1]
+
+
+async def test_an_idle_model_still_refuses_what_it_was_never_fast_enough_for() -> None:
+    clock = Clock()
+    async with batcher_of(Model(), {1: 2.0}, max_batch_size=1, clock=clock) as batcher:
+        with pytest.raises(Overloaded):
+            batcher.admit(1, clock.now_s + 1)
+
+
+async def test_a_deadline_already_past_is_refused_as_such() -> None:
+    clock = Clock()
+    async with batcher_of(Model(), clock=clock) as batcher:
+        with pytest.raises(DeadlineExceeded):
+            batcher.admit(1, clock.now_s)
+
+
+async def test_an_item_whose_time_ran_out_in_the_queue_is_not_computed() -> None:
+    clock, model = Clock(), Model()
+    async with batcher_of(model, clock=clock) as batcher:
+        first = await hold(model, batcher)
+        late, early = batcher.admit(1, clock.now_s + 5), batcher.admit(1, clock.now_s + 50)
+        put(batcher, [*late, *early], [1, 2])
+        clock.now_s += 10
+        model.gate.set()
+        _, expired, in_time = await answers([*first, *late, *early])
+        assert isinstance(expired, DeadlineExceeded)
+        assert in_time == 2
+        assert model.batches == [[0], [2]]
+
+
+async def test_an_answer_that_comes_late_is_not_given() -> None:
+    clock, model = Clock(), Model()
+    async with batcher_of(model, clock=clock) as batcher:
+        model.gate.clear()
+        tickets = batcher.admit(1, clock.now_s + 5)
+        put(batcher, tickets, [1])
+        await model.is_running()
+        clock.now_s += 10
+        model.gate.set()
+        (late,) = await answers(tickets)
+        assert isinstance(late, DeadlineExceeded)
+
+
+async def test_a_cancelled_item_costs_no_compute_and_harms_no_neighbour() -> None:
+    model = Model()
+    async with batcher_of(model) as batcher:
+        first = await hold(model, batcher)
+        tickets = batcher.admit(4, FAR_S)
+        put(batcher, tickets, [1, 2, 3, 4])
+        batcher.cancel([tickets[0], tickets[2]])
+        model.gate.set()
+        _, one, two, three, four = await answers([*first, *tickets])
+        assert isinstance(one, asyncio.CancelledError)
+        assert isinstance(three, asyncio.CancelledError)
+        assert (two, four) == (2, 4)
+        assert model.batches == [[0], [2, 4]]
+
+
+async def test_an_item_cancelled_while_it_runs_harms_no_neighbour() -> None:
+    model = Model()
+    async with batcher_of(model, dict.fromkeys((1, 2, 4, 8), 0.01)) as batcher:
+        first = await hold(model, batcher)
+        tickets = batcher.admit(3, FAR_S)
+        put(batcher, tickets, [1, 2, 3])
+        model.gate.set()
+        await answers(first)
+        batcher.cancel(tickets[:1])
+        assert (await answers(tickets))[1:] == [2, 3]
+
+
+async def test_an_item_cancelled_before_it_is_decoded_is_dropped_when_it_comes() -> None:
+    model = Model()
+    async with batcher_of(model) as batcher:
+        tickets = batcher.admit(2, FAR_S)
+        batcher.cancel(tickets[:1])
+        put(batcher, tickets, [1, 2])
+        assert (await answers(tickets))[1] == 2
+        assert model.batches == [[2]]
+
+
+async def test_one_bad_item_fails_alone() -> None:
+    model = Model(poison=3)
+    async with batcher_of(model, dict.fromkeys((1, 2, 4, 8), 0.01)) as batcher:
+        first = await hold(model, batcher)
+        tickets = batcher.admit(8, FAR_S)
+        put(batcher, tickets, range(1, 9))
+        model.gate.set()
+        found = await answers(tickets)
+        await answers(first)
+        assert isinstance(found.pop(2), InferenceFailed)
+        assert found == [1, 2, 4, 5, 6, 7, 8]
+
+
+async def test_a_batch_too_large_for_the_memory_is_halved_before_anyone_sees_an_error() -> None:
+    model = Model(largest=2)
+    async with batcher_of(model, dict.fromkeys((1, 2, 4, 8), 0.01)) as batcher:
+        first = await hold(model, batcher)
+        tickets = batcher.admit(8, FAR_S)
+        put(batcher, tickets, range(1, 9))
+        model.gate.set()
+        assert await answers([*first, *tickets]) == list(range(9))
+        assert [len(batch) for batch in model.batches] == [1, 8, 4, 2, 2, 4, 2, 2]
+
+
+@pytest.mark.parametrize("shape", [(1,), (3, 1), (1, 1, 1)])
+async def test_scores_of_the_wrong_shape_are_a_failure_of_inference(shape: tuple[int, ...]) -> None:
+    async with batcher_of(lambda _: torch.zeros(shape)) as batcher:
+        tickets = batcher.admit(1, FAR_S)
+        put(batcher, tickets, [1])
+        assert isinstance((await answers(tickets))[0], InferenceFailed)
+
+
+async def test_draining_refuses_the_new_and_answers_the_admitted() -> None:
+    model = Model()
+    async with batcher_of(model) as batcher:
+        first = await hold(model, batcher)
+        admitted = batcher.admit(2, FAR_S)
+        batcher.drain()
+        with pytest.raises(Draining):
+            batcher.admit(1, FAR_S)
+        waiting = asyncio.create_task(batcher.drained())
+        put(batcher, admitted, [1, 2])
+        assert not waiting.done()
+        model.gate.set()
+        assert await answers([*first, *admitted]) == [0, 1, 2]
+        async with asyncio.timeout(PATIENCE_S):
+            await waiting
+
+
+async def test_closing_leaves_no_ticket_without_an_answer() -> None:
+    model = Model()
+    async with batcher_of(model) as batcher:
+        first = await hold(model, batcher)
+        queued, undecoded = batcher.admit(1, FAR_S), batcher.admit(1, FAR_S)
+        put(batcher, queued, [1])
+        closing = asyncio.create_task(batcher.close())
+        found = await answers([*queued, *undecoded])
+        assert all(isinstance(each, Draining) for each in found)
+        model.gate.set()
+        await closing
+        await answers(first)
+        assert batcher.open_tickets == 0
+        put(batcher, undecoded, [2])
+        assert model.batches == [[0]]
+
+
+async def test_batches_are_reported_and_the_curve_kept_current() -> None:
+    reported: list[tuple[int, float]] = []
+    done = threading.Event()
+
+    def on_batch(size: int, seconds: float) -> None:
+        reported.append((size, seconds))
+        done.set()
+
+    async with batcher_of(Model(), {1: 10.0}, max_batch_size=1, on_batch=on_batch) as batcher:
+        tickets = batcher.admit(1, FAR_S)
+        put(batcher, tickets, [1])
+        await answers(tickets)
+        assert await asyncio.to_thread(done.wait, PATIENCE_S)
+        assert reported == [(1, 0.0)]
+        assert batcher.curve.mean_s(1) < 10.0
+
+
+async def test_a_ticket_records_when_it_passed_each_stage() -> None:
+    clock = Clock()
+    async with batcher_of(Model(), clock=clock) as batcher:
+        tickets = batcher.admit(1, FAR_S)
+        clock.now_s += 1
+        put(batcher, tickets, [1])
+        await answers(tickets)
+        ticket = tickets[0]
+        assert (ticket.admitted_s, ticket.queued_s, ticket.finished_s) == (100, 101, 101)
+
+
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("admit"), st.integers(1, 6)),
+        st.tuples(st.just("put"), st.integers(0, 30)),
+        st.tuples(st.just("cancel"), st.integers(0, 30)),
+        st.tuples(st.just("fail"), st.integers(0, 30)),
+        st.tuples(st.just("wait"), st.integers(0, 3)),
+    ),
+    max_size=40,
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(steps, st.integers(1, 8), st.integers(0, 30))
+def test_whatever_happens_every_ticket_is_settled_once_and_every_place_freed(
+    steps: list[tuple[str, int]], max_batch_size: int, poison: int
+) -> None:
+    asyncio.run(_run_steps(steps, max_batch_size, poison))
+
+
+async def _run_steps(steps: list[tuple[str, int]], max_batch_size: int, poison: int) -> None:
+    model = Model(poison=poison)
+    async with batcher_of(model, max_batch_size=max_batch_size, capacity=12) as batcher:
+        tickets = await _play(steps, batcher)
+        found = await answers(tickets)
+        async with asyncio.timeout(PATIENCE_S):
+            await batcher.drained()
+        assert batcher.open_tickets == 0
+    for number, answer in enumerate(found):
+        assert answer == number or isinstance(answer, InferenceFailed | ValueError | asyncio.CancelledError)
+        assert not isinstance(answer, InferenceFailed) or number == poison
+    assert all(len(batch) <= max_batch_size for batch in model.batches)
+
+
+async def _play(steps: list[tuple[str, int]], batcher: Batcher) -> list[Ticket]:
+    """Do the steps, end every ticket that they leave open with an example, and return all tickets."""
+    tickets: list[Ticket] = []
+    ended: set[int] = set()
+    ends: dict[str, Callable[[int], None]] = {
+        "put": lambda number: put(batcher, [tickets[number]], [number]),
+        "cancel": lambda number: batcher.cancel([tickets[number]]),
+        "fail": lambda number: batcher.fail(tickets[number], ValueError("undecodable")),
+    }
+    for what, number in steps:
+        if what == "admit":
+            with suppress(Overloaded):
+                tickets += batcher.admit(number, FAR_S)
+        elif what == "wait":
+            await asyncio.sleep(0)
+        elif number < len(tickets) and number not in ended:
+            ended.add(number)
+            ends[what](number)
+        assert batcher.open_tickets <= batcher.capacity
+    for number in set(range(len(tickets))) - ended:
+        ends["put"](number)
+    return tickets

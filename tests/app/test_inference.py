@@ -1,0 +1,126 @@
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from app import inference
+from app.inference import ModelUnusable, choose_device, load
+from models.errors import BundleError, GoldenMismatch
+from models.repository import Repository
+from tests.bundles import Shades, publish
+
+CPU = torch.device("cpu")
+
+
+def test_a_loaded_model_gives_the_scores_of_its_bundle(repository: Repository) -> None:
+    images_NCHW = torch.randint(0, 256, (5, 1, 8, 8), dtype=torch.uint8)
+    loaded = load(publish(repository, "shades"), CPU, 64)
+    assert torch.allclose(loaded.run(images_NCHW), Shades()(images_NCHW), atol=1e-6)
+
+
+def test_the_tighter_batch_limit_applies(repository: Repository) -> None:
+    bundle = publish(repository, "shades")
+    assert load(bundle, CPU, 64).max_batch_size == 8
+    assert load(bundle, CPU, 3).max_batch_size == 3
+
+
+def test_every_bucket_is_warmed_up_as_often_as_the_bundle_says(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    real = inference.TorchScriptBackend.__call__
+
+    def counted(self: Any, images_NCHW: Tensor) -> Tensor:
+        sizes.append(len(images_NCHW))
+        return real(self, images_NCHW)
+
+    monkeypatch.setattr(inference.TorchScriptBackend, "__call__", counted)
+    load(publish(repository, "shades"), CPU, 8)
+    golden = 1
+    assert sizes == [1] * 3 + [2] * 3 + [4] * 3 + [8] * 3 + [golden]
+
+
+def test_a_size_that_does_not_fit_the_memory_caps_the_batch(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = inference.TorchScriptBackend.__call__
+
+    def small(self: Any, images_NCHW: Tensor) -> Tensor:
+        if len(images_NCHW) > 4:
+            raise torch.OutOfMemoryError("simulated")
+        return real(self, images_NCHW)
+
+    monkeypatch.setattr(inference.TorchScriptBackend, "__call__", small)
+    assert load(publish(repository, "shades"), CPU, 8).max_batch_size == 4
+
+
+def test_a_model_that_fits_in_no_size_is_refused(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(self: Any, images_NCHW: Tensor) -> Tensor:
+        raise torch.OutOfMemoryError("simulated")
+
+    monkeypatch.setattr(inference.TorchScriptBackend, "__call__", never)
+    with pytest.raises(ModelUnusable, match="OutOfMemoryError"):
+        load(publish(repository, "shades"), CPU, 8)
+
+
+def test_the_cause_of_memory_running_out_is_passed_on(repository: Repository) -> None:
+    run = load(publish(repository, "shades"), CPU, 8).run
+
+    class Hungry:
+        def __call__(self, _: Tensor) -> Tensor:
+            raise torch.OutOfMemoryError("simulated")
+
+    run._module = Hungry()
+    with pytest.raises(torch.OutOfMemoryError):
+        run(torch.zeros(1, 1, 8, 8, dtype=torch.uint8))
+
+
+class Moody(nn.Module):
+    """Good for one image, and only then."""
+
+    def forward(self, images_NCHW: Tensor) -> Tensor:
+        assert images_NCHW.shape[0] == 1
+        return torch.full((1, 3), 1 / 3)
+
+
+def test_a_model_that_fails_its_warm_up_is_refused(repository: Repository) -> None:
+    with pytest.raises(ModelUnusable, match="torchscript-fp32"):
+        load(publish(repository, "shades", Moody()), CPU, 8)
+
+
+def test_a_model_without_a_backend_for_the_device_is_refused(repository: Repository) -> None:
+    bundle = publish(repository, "shades")
+    backend = bundle.manifest.backends[0].model_copy(update={"devices": ("cuda",)})
+    bundle = publish(repository, "shades", backends=(backend,))
+    with pytest.raises(ModelUnusable, match="none of its backends runs on cpu"):
+        load(bundle, CPU, 8)
+
+
+def test_golden_scores_that_do_not_come_out_are_refused(repository: Repository) -> None:
+    golden = publish(repository, "shades").manifest.golden[0]
+    wrong = golden.model_copy(update={"scores": (1.0, 0.0, 0.0)})
+    with pytest.raises(GoldenMismatch) as refused:
+        load(publish(repository, "shades", golden=(wrong,)), CPU, 8)
+    assert isinstance(refused.value, BundleError)
+
+
+@pytest.mark.parametrize(("wanted", "chosen"), [("cpu", "cpu"), ("auto", None)])
+def test_the_device_is_as_asked_or_what_there_is(wanted: str, chosen: str | None) -> None:
+    best = "cuda" if torch.cuda.is_available() else "cpu"
+    assert choose_device(wanted).type == (chosen or best)
+
+
+def test_a_device_that_is_not_there_is_refused() -> None:
+    with pytest.raises(ValueError, match="cuda:99"):
+        choose_device("cuda:99")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_on_cuda_the_scores_are_those_of_the_cpu(repository: Repository) -> None:
+    bundle = publish(repository, "shades")
+    images_NCHW = torch.randint(0, 256, (8, 1, 8, 8), dtype=torch.uint8)
+    on_cpu, on_cuda = (load(bundle, torch.device(name), 8).run(images_NCHW) for name in ("cpu", "cuda"))
+    assert on_cuda.device.type == "cpu"
+    assert torch.allclose(on_cpu, on_cuda, atol=1e-4)

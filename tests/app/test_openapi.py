@@ -1,0 +1,94 @@
+"""The OpenAPI document says what the service does: checked against what it really answers."""
+
+import base64
+from collections.abc import Callable
+from typing import Any
+
+import jsonschema
+import pytest
+
+from app.errors import STATUS_BY_CODE
+from models.repository import Repository
+from tests.images import png
+from tests.servers import Running
+
+PNG = {"Content-Type": "image/png"}
+
+
+@pytest.fixture
+def running(shades: Repository, serve: Callable[..., Running]) -> Running:
+    return serve().until_ready()
+
+
+@pytest.fixture
+def document(running: Running) -> dict[str, Any]:
+    loaded: dict[str, Any] = running.client.get("/openapi.json").json()
+    return loaded
+
+
+def check(document: dict[str, Any], path: str, method: str, response: Any) -> None:
+    described = document["paths"][path][method]["responses"][str(response.status_code)]
+    media_type = response.headers["content-type"].split(";")[0]
+    assert media_type in described["content"], f"{path} {response.status_code} {media_type} is not documented"
+    schema = described["content"][media_type]["schema"] | {"components": document["components"]}
+    jsonschema.validate(response.json(), schema)
+
+
+def test_every_answer_matches_its_schema(running: Running, document: dict[str, Any]) -> None:
+    client = running.client
+    version = client.get("/models/shades").json()["version"]
+    for path, url in [
+        ("/predict", "/predict"),
+        ("/models/{name}/predict", "/models/shades/predict"),
+        ("/models/{name}/versions/{version}/predict", f"/models/shades/versions/{version}/predict"),
+    ]:
+        check(document, path, "post", client.post(url, content=png(0), headers=PNG))
+        check(document, path, "post", client.post(url, files=[("file", png(0)), ("file", b"x")]))
+        check(document, path, "post", client.post(url, content=b"x", headers=PNG))
+        check(document, path, "post", client.post(url, content=b"x", headers={"Content-Type": "a/b"}))
+        check(document, path, "post", client.post(url, json={"instances": []}))
+    for path in ("/models", "/metadata", "/health/live", "/health/ready"):
+        check(document, path, "get", client.get(path))
+    check(document, "/models/{name}", "get", client.get("/models/shades"))
+    check(document, "/models/{name}", "get", client.get("/models/zzz"))
+    running.service.leave()
+    check(document, "/health/ready", "get", client.get("/health/ready"))
+
+
+def test_every_kind_of_body_is_documented_and_its_example_is_taken(
+    running: Running, document: dict[str, Any]
+) -> None:
+    content = document["paths"]["/predict"]["post"]["requestBody"]["content"]
+    assert {"image/jpeg", "image/png", "multipart/form-data", "text/plain", "application/json"} <= set(content)
+    schema = content["application/json"]["schema"]
+    jsonschema.validate(content["application/json"]["example"], schema)
+    good = {"instances": [{"image": base64.b64encode(png(0)).decode()}], "top_k": 1}
+    jsonschema.validate(good, schema)
+    assert running.client.post("/predict", json=good).status_code == 200
+    bodies: tuple[dict[str, Any], ...] = (
+        {"instances": []},
+        {"instances": [{"imag": ""}]},
+        {"instances": good["instances"], "x": 1},
+    )
+    for bad in bodies:
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(bad, schema)
+        assert running.client.post("/predict", json=bad).status_code == 422
+
+
+def test_every_code_of_the_table_is_documented(document: dict[str, Any]) -> None:
+    responses = document["paths"]["/predict"]["post"]["responses"]
+    for code, status in STATUS_BY_CODE.items():
+        if code not in ("not_found", "method_not_allowed"):
+            assert code in responses[str(status)]["description"]
+
+
+def test_the_timeout_header_is_documented(document: dict[str, Any]) -> None:
+    names = {parameter["name"] for parameter in document["paths"]["/predict"]["post"]["parameters"]}
+    assert {"X-Request-Timeout-Ms", "model", "top_k"} <= names
+
+
+def test_the_documentation_page_is_there(running: Running) -> None:
+    response = running.client.get("/docs")
+    assert response.status_code == 200
+    assert "swagger" in response.text.lower()

@@ -1,0 +1,107 @@
+"""`python -m app` as a process: signals, logs, and the way out."""
+
+import json
+import signal
+import socket
+import threading
+from pathlib import Path
+
+import httpx
+
+from models.repository import Repository
+from tests.images import png
+from tests.servers import process, until
+
+PNG = {"Content-Type": "image/png"}
+
+
+def test_it_serves_logs_each_request_as_json_and_exits_cleanly(shades: Repository) -> None:
+    with process(shades.root, drain_grace_s=0) as service:
+        service.until_ready()
+        sent = PNG | {"X-Request-ID": "known-id"}
+        service.client.post("/predict", content=png(0), headers=sent)
+        service.client.post("/predict", content=b"x", headers=PNG)
+        service.popen.send_signal(signal.SIGTERM)
+        assert service.wait() == 0
+    lines = [json.loads(line) for line in service.lines]
+    requests = [line for line in lines if line["message"] == "request"]
+    assert [line["status"] for line in requests] == [200, 400]
+    assert requests[0]["request_id"] == "known-id"
+    assert (requests[0]["model"], requests[0]["items"]) == ("shades", 1)
+    assert requests[1]["code"] == "undecodable_image"
+    assert requests[0]["duration_ms"] > 0
+
+
+def test_sigterm_under_load_answers_everything_admitted_and_fails_readiness_first(shades: Repository) -> None:
+    statuses: list[int] = []
+    cut: list[str] = []
+    with process(shades.root, drain_grace_s=0.5, drain_timeout_s=20) as service:
+        service.until_ready()
+
+        def ask() -> None:
+            with httpx.Client(base_url=service.client.base_url, timeout=60) as client:
+                while True:
+                    try:
+                        statuses.append(client.post("/predict", content=png(0), headers=PNG).status_code)
+                    except httpx.TransportError as error:
+                        cut.append(repr(error))
+                        return  # It no longer listens.
+
+        threads = [threading.Thread(target=ask) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        until(lambda: len(statuses) > 20)
+        service.popen.send_signal(signal.SIGTERM)
+        until(lambda: service.client.get("/health/ready").status_code == 503)
+        statuses.append(service.client.post("/predict", content=png(0), headers=PNG).status_code)
+        assert statuses[-1] == 200
+        assert service.wait() == 0
+        for thread in threads:
+            thread.join()
+    assert {*statuses} <= {200, 503}
+    # Whatever the service read it answered, and every answer arrived: only connections that were never
+    # accepted were cut, when it stopped listening.
+    lines = [json.loads(line) for line in service.lines]
+    answered = [line["status"] for line in lines if line.get("path") == "/predict"]
+    assert sorted(answered) == sorted(statuses)
+    assert len(cut) == len(threads)
+
+
+def test_a_stalled_client_does_not_hold_up_the_exit(shades: Repository) -> None:
+    with process(shades.root, drain_grace_s=0, drain_timeout_s=1) as service:
+        service.until_ready()
+        with socket.create_connection(("127.0.0.1", service.client.base_url.port or 0), timeout=20) as stalled:
+            head = "POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 9\r\n\r\nabc"
+            stalled.sendall(head.encode())
+            service.popen.send_signal(signal.SIGINT)
+            assert service.wait() == 0
+
+
+def test_a_second_signal_exits_at_once(shades: Repository) -> None:
+    with process(shades.root, drain_grace_s=3000) as service:
+        service.until_ready()
+        service.popen.send_signal(signal.SIGTERM)
+        until(lambda: any("stopping" in line for line in service.lines))
+        service.popen.send_signal(signal.SIGTERM)
+        assert service.wait() == 0
+
+
+def test_a_port_in_use_ends_the_process_with_the_reason(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        import os
+        import subprocess
+        import sys
+
+        from tests.servers import ROOT
+
+        finished = subprocess.run(
+            [sys.executable, "-m", "app", "--port", str(port), "--models-dir", str(tmp_path)],
+            cwd=ROOT,
+            env=os.environ,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert finished.returncode != 0
+    assert "address already in use" in finished.stderr

@@ -1,0 +1,194 @@
+"""Publishing while serving: the new version takes over, nothing fails, and a corrupt one never goes live."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import httpx
+import pytest
+
+from models.repository import Repository
+from tests.bundles import Always, Shades, publish, stage
+from tests.images import png
+from tests.servers import Running, until
+
+Serve = Callable[..., Running]
+PNG = {"Content-Type": "image/png"}
+
+
+@contextmanager
+def traffic(port: int, clients: int = 4) -> Iterator[list[tuple[int, str]]]:
+    """Ask without a pause from several connections; yields the list of (status, version) being collected."""
+    answers: list[tuple[int, str]] = []
+    stop = threading.Event()
+
+    def ask() -> None:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+            while not stop.is_set():
+                response = client.post("/predict", content=png(0), headers=PNG)
+                answers.append((response.status_code, response.json().get("version", response.text)))
+
+    threads = [threading.Thread(target=ask) for _ in range(clients)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield answers
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+def test_a_new_version_takes_over_under_load_without_a_failed_request(shades: Repository, serve: Serve) -> None:
+    running = serve().until_ready()
+    versions = [shades.current("shades").version]
+    with traffic(running.port) as answers:
+        until(lambda: len(answers) > 20)
+        for index in (0, 1, 2, 0, 1):
+            version = publish(shades, "shades", Always(index)).manifest.version
+            running.until_version("shades", version)
+            seen = len(answers)
+            until(lambda before=seen: len(answers) > before + 20)  # type: ignore[misc]
+            versions.append(version)
+    assert {status for status, _ in answers} == {200}
+    in_order = [version for _, version in answers]
+    assert {*in_order} == {*versions}
+
+
+def test_a_rollback_takes_over_too(shades: Repository, serve: Serve) -> None:
+    first = shades.current("shades").version
+    second = publish(shades, "shades").manifest.version
+    running = serve().until_ready()
+    running.until_version("shades", second)
+    shades.rollback("shades", first)
+    running.until_version("shades", first)
+
+
+def test_the_old_version_is_drained_and_its_worker_ends(shades: Repository, serve: Serve) -> None:
+    running = serve().until_ready()
+    before = running.service.registry.live["shades"]
+    publish(shades, "shades", Always(1))
+    until(lambda: running.service.registry.live["shades"] is not before)
+    until(lambda: not before.batcher._worker.is_alive())
+    assert before.batcher.open_tickets == 0
+
+
+@pytest.mark.parametrize("harm", ["flip", "remove", "extra", "half"])
+def test_a_corrupt_version_is_refused_while_the_old_one_serves_on(
+    shades: Repository, serve: Serve, harm: str
+) -> None:
+    running = serve().until_ready()
+    good = shades.current("shades").version
+    with traffic(running.port, clients=2) as answers:
+        directory = shades.root / "shades"
+        with shades.staging("shades") as staging:
+            stage(staging, "shades", Shades())
+            harmed = staging.directory / "model.ts.pt"
+            if harm == "flip":
+                content = bytearray(harmed.read_bytes())
+                content[100] ^= 1
+                harmed.write_bytes(content)
+            elif harm == "remove":
+                harmed.unlink()
+            elif harm == "extra":
+                (staging.directory / "extra").write_bytes(b"")
+            else:
+                (staging.directory / "manifest.json").unlink()
+            staging.directory.rename(directory / staging.version)
+            fresh = directory / "CURRENT.fresh"
+            fresh.write_text(f"{staging.version} {'0' * 64}\n")
+            fresh.replace(directory / "CURRENT")
+        until(lambda: "shades" in running.service.registry.refusals)
+        seen = len(answers)
+        until(lambda: len(answers) > seen + 10)
+    assert {*answers} == {(200, good)}
+    ready = running.client.get("/health/ready")
+    assert ready.status_code == 200
+    assert ready.json()["models"]["shades"]["refused"]["version"] == staging.version
+    assert 'lantern_model_loads_total{model="shades",result="refused"} 1.0' in running.client.get("/metrics").text
+
+
+def test_a_version_that_fails_its_golden_check_is_refused(shades: Repository, serve: Serve) -> None:
+    running = serve().until_ready()
+    good = shades.current("shades").version
+    with shades.staging("shades") as staging:
+        stage(staging, "shades", Always(0))
+        # Golden scores of another model: whole, listed, and wrong.
+        golden = shades.open("shades").manifest.golden
+        from models.manifest import Manifest
+
+        manifest = Manifest.parse((staging.directory / "manifest.json").read_bytes())
+        staging.write_manifest(manifest.model_copy(update={"golden": golden}))
+        shades.publish("shades", staging)
+    until(lambda: "shades" in running.service.registry.refusals)
+    assert running.service.registry.refusals["shades"].error == "GoldenMismatch"
+    assert running.client.get("/models/shades").json()["version"] == good
+
+
+def test_a_file_that_torch_cannot_load_is_refused(shades: Repository, serve: Serve) -> None:
+    running = serve().until_ready()
+    with shades.staging("shades") as staging:
+        stage(staging, "shades", Shades())
+        from models.bundle import describe_all
+        from models.manifest import Manifest
+
+        (staging.directory / "model.ts.pt").write_bytes(b"no archive")
+        manifest = Manifest.parse((staging.directory / "manifest.json").read_bytes())
+        files = describe_all(staging.directory)
+        staging.write_manifest(manifest.model_copy(update={"files": files}))
+        shades.publish("shades", staging)
+    until(lambda: "shades" in running.service.registry.refusals)
+    assert running.service.registry.refusals["shades"].error == "ModelUnusable"
+
+
+def test_after_a_refusal_the_next_good_version_goes_live(shades: Repository, serve: Serve) -> None:
+    running = serve().until_ready()
+    (shades.root / "shades/CURRENT").write_text("nonsense")
+    until(lambda: "shades" in running.service.registry.refusals)
+    version = publish(shades, "shades").manifest.version
+    running.until_version("shades", version)
+    assert running.service.registry.refusals == {}
+
+
+def test_putting_the_live_version_back_clears_the_refusal(shades: Repository, serve: Serve) -> None:
+    running = serve().until_ready()
+    current = (shades.root / "shades/CURRENT").read_text()
+    (shades.root / "shades/CURRENT").write_text("nonsense")
+    until(lambda: "shades" in running.service.registry.refusals)
+    (shades.root / "shades/CURRENT").write_text(current)
+    until(lambda: not running.service.registry.refusals)
+
+
+def test_a_model_published_later_goes_live(serve: Serve, repository: Repository) -> None:
+    running = serve()
+    publish(repository, "shades")
+    running.until_ready()
+
+
+def test_a_repository_that_vanishes_keeps_what_is_live(shades: Repository, serve: Serve) -> None:
+    running = serve().until_ready()
+    shades.root.rename(shades.root.with_name("gone"))
+    until(lambda: "shades" in running.service.registry.refusals)
+    response = running.client.post("/predict", content=png(0), headers=PNG)
+    assert response.status_code == 200
+    assert running.client.get("/health/ready").status_code == 200
+
+
+def test_damaged_defaults_keep_those_of_before(shades: Repository, serve: Serve) -> None:
+    publish(shades, "always", Always(1))
+    shades.set_default("image", "always")
+    running = serve().until_ready()
+    (shades.root / "defaults.json").write_text("nonsense")
+    version = publish(shades, "shades").manifest.version
+    running.until_version("shades", version)
+    assert running.client.post("/predict", content=png(0), headers=PNG).json()["model"] == "always"
+
+
+def test_with_reloading_off_only_the_start_looks(shades: Repository, serve: Serve) -> None:
+    running = serve(reload_interval_s=0).until_ready()
+    watch = running.service._watch
+    assert watch is not None
+    until(watch.done)
+    first = running.client.get("/models/shades").json()["version"]
+    publish(shades, "shades")
+    assert running.client.get("/models/shades").json()["version"] == first
