@@ -11,7 +11,7 @@ FROM ${BASE} AS python
 ENV PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     VIRTUAL_ENV=/opt/venv \
-    PATH=/opt/venv/bin:/usr/local/bin:/usr/bin:/bin
+    PATH=/opt/venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
 # Dependencies before code: a change of the code does not fetch gigabytes again.
 FROM python AS tools
@@ -50,5 +50,5 @@ EXPOSE 8000
 STOPSIGNAL SIGTERM
 # Live, not ready: a service that waits for its first model must not be restarted for it.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=30s --retries=3 \
-  CMD ["python3", "-c", "import os, urllib.request as r; r.urlopen(f'http://127.0.0.1:{os.environ.get(\"LANTERN_PORT\", 8000)}/health/live', timeout=2)"]
+  CMD ["python3", "-c", "import http.client, os, sys; c = http.client.HTTPConnection('127.0.0.1', int(os.environ.get('LANTERN_PORT', 8000)), timeout=2); c.request('GET', '/health/live'); sys.exit(c.getresponse().status != 200)"]
 CMD ["python3", "-m", "app"]

@@ -18,7 +18,7 @@ $(VENV)/.ready: requirements/dev.txt
 	  || { echo "Lantern needs Python 3.11 to 3.13: make PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
-	VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv pip install --quiet --require-hashes -r requirements/dev.txt
+	VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv pip sync --quiet --require-hashes requirements/dev.txt
 	@touch $@
 
 setup: $(VENV)/.ready ## Make .venv with the locked dependencies
@@ -30,7 +30,7 @@ train: data ## Train, evaluate and publish the starter model
 	$(BIN)/python -m training
 
 serve: setup ## Serve on 127.0.0.1:8000, training the starter model first if none is published
-	@ls $(ARTIFACTS)/*/CURRENT >/dev/null 2>&1 || $(MAKE) --no-print-directory train
+	@ls "$(ARTIFACTS)"/*/CURRENT >/dev/null 2>&1 || $(MAKE) --no-print-directory train
 	$(BIN)/python -m app
 
 test: data ## Run every test, with coverage
@@ -52,7 +52,7 @@ lock: setup ## Write requirements/*.txt anew, with exact versions and hashes
 	$(call compile,training,--extra training -c requirements/dev.txt)
 	$(call compile,app,-c requirements/dev.txt)
 
-compile = $(BIN)/uv pip compile --quiet --universal --generate-hashes --custom-compile-command 'make lock' \
+compile = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command 'make lock' \
 	  pyproject.toml $(2) --output-file requirements/$(1).txt
 
 clean: ## Remove .venv and the caches; data and models stay

@@ -4,6 +4,7 @@ import sys
 
 from app import logs
 from app.settings import SettingsError, read_settings
+from models.errors import DeviceUnavailable
 
 
 def main() -> int:
@@ -20,7 +21,7 @@ def main() -> int:
 
     try:
         app = create_app(settings)
-    except ValueError as error:
+    except DeviceUnavailable as error:
         return _refuse(error)
     return Server(app, settings).serve_until_stopped()
 

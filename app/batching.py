@@ -11,12 +11,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from app.errors import DeadlineExceeded, Draining, InferenceFailed, Overloaded
+from app.items import Item
 from app.latency import LatencyCurve
 
 logger = logging.getLogger(__name__)
@@ -33,6 +35,9 @@ class Ticket:
         deadline_s: On the batcher's clock.
         answer: Scores of shape K, or the error; settled on the event loop.
         admitted_s, queued_s, started_s, finished_s: When it got there, on the same clock; 0 before.
+        item: What is to be decoded, until it is; dropped as soon as nobody waits for it.
+        example: What is to be run, likewise.
+        abandoned: Nobody waits for it any more.
     """
 
     deadline_s: float
@@ -41,6 +46,7 @@ class Ticket:
     queued_s: float = 0.0
     started_s: float = 0.0
     finished_s: float = 0.0
+    item: Item | None = None
     example: Tensor | None = None
     abandoned: bool = False
 
@@ -85,8 +91,8 @@ class Batcher:
         self._changed = threading.Condition()
         self._queue: deque[Ticket] = deque()
         self._closed = False
-        # The batch that runs now: its size and when it is expected to end. Written whole, by the worker.
-        self._running: tuple[int, float] = (0, 0.0)
+        # The batch that runs now and when it is expected to end. Replaced whole, by the worker.
+        self._running: tuple[Sequence[Ticket], float] = ((), 0.0)
         self._worker = threading.Thread(target=self._work, name=f"infer-{name}", daemon=True)
         self._worker.start()
 
@@ -95,12 +101,13 @@ class Batcher:
         """Items admitted and not yet answered."""
         return len(self._open)
 
-    def admit(self, count: int, deadline_s: float) -> list[Ticket]:
+    def admit(self, count: int, deadline_s: float, decoding_s: float = 0.0) -> list[Ticket]:
         """Take in `count` items, all or none.
 
         Args:
             count: At least 1.
             deadline_s: On this batcher's clock; the answer is wanted before it.
+            decoding_s: How long decoding them is expected to take, with what is ahead of them there.
 
         Raises:
             Draining: Nothing is taken in any more.
@@ -112,7 +119,7 @@ class Batcher:
             raise Draining("the service is about to stop; ask another instance", retry_after_s=1)
         if now_s >= deadline_s:
             raise DeadlineExceeded("the time ran out before the request was admitted")
-        wait_s = self._wait_s(now_s)
+        wait_s = self._wait_s(now_s) + decoding_s
         if len(self._open) + count > self.capacity:
             raise Overloaded(
                 f"{len(self._open)} of {self.capacity} places are taken and {count} are wanted; try again later",
@@ -120,7 +127,7 @@ class Batcher:
             )
         # An idle worker is asked only what no batch ever beat: a slow spell must not refuse the very request
         # that would show it to be over.
-        own_s = self.curve.work_s(count) if self._open else self._least_s(count)
+        own_s = self._delay_s + (self.curve.work_s(count) if self._open else self._least_s(count))
         if now_s + wait_s + own_s > deadline_s:
             raise Overloaded(
                 f"the answer is expected in {wait_s + own_s:.3f} s, but only {deadline_s - now_s:.3f} s are left; "
@@ -137,21 +144,21 @@ class Batcher:
         with self._changed:
             if ticket.abandoned or self._closed:
                 return
-            ticket.example = example
+            ticket.item, ticket.example = None, example
             ticket.queued_s = self._clock()
             self._queue.append(ticket)
             self._changed.notify()
 
     def fail(self, ticket: Ticket, error: Exception) -> None:
         """Settle a ticket that will never have an example; from any thread."""
-        self._from_thread(self._settle, [(ticket, error)])
+        self._tell([(ticket, error)])
 
     def cancel(self, tickets: Sequence[Ticket]) -> None:
         """Give up tickets nobody waits for; on the event loop. Queued ones leave the queue at once."""
         with self._changed:
             for ticket in tickets:
                 ticket.abandoned = True
-                if ticket.example is not None and ticket in self._queue:
+                with suppress(ValueError):  # It may not be decoded yet, or run already.
                     self._queue.remove(ticket)
         for ticket in tickets:
             ticket.answer.cancel()
@@ -165,8 +172,8 @@ class Batcher:
         """Wait until every admitted item has its answer."""
         await self._idle.wait()
 
-    async def close(self) -> None:
-        """Stop the worker after the batch it runs; tickets still open fail as draining."""
+    async def close(self, patience_s: float = 5.0) -> None:
+        """Stop the worker after the batch it runs, waiting so long for it; tickets still open fail as draining."""
         self.drain()
         with self._changed:
             self._closed = True
@@ -174,12 +181,12 @@ class Batcher:
             self._changed.notify()
         for ticket in list(self._open):
             self._settle([(ticket, Draining("the service stopped before this item was reached"))])
-        await asyncio.to_thread(self._worker.join)
+        await asyncio.to_thread(self._worker.join, patience_s)
 
     def _wait_s(self, now_s: float) -> float:
-        size, until_s = self._running
-        waiting = max(0, len(self._open) - size)
-        return max(0.0, until_s - now_s if size else 0.0) + self.curve.work_s(waiting)
+        running, until_s = self._running
+        wanted = sum(ticket in self._open for ticket in running)
+        return (max(0.0, until_s - now_s) if running else 0.0) + self.curve.work_s(len(self._open) - wanted)
 
     def _least_s(self, count: int) -> float:
         full, rest = divmod(count, self._max_batch_size)
@@ -187,11 +194,11 @@ class Batcher:
 
     def _work(self) -> None:
         while (batch := self._take()) is not None:
-            self._run(batch)
+            self._infer_or_halve(batch)
 
     def _take(self) -> list[Ticket] | None:
         with self._changed:
-            self._running = (0, 0.0)
+            self._running = ((), 0.0)
             while not self._queue:
                 if self._closed:
                     return None
@@ -200,7 +207,7 @@ class Batcher:
                 self._changed.wait_for(self._is_full, timeout=self._delay_s)
             size = min(len(self._queue), self._batch_size())
             taken = [self._queue.popleft() for _ in range(size)]
-            self._running = (size, self._clock() + self.curve.mean_s(max(1, size)))
+            self._running = (taken, self._clock() + self.curve.mean_s(max(1, size)))
             return taken
 
     def _is_full(self) -> bool:
@@ -209,16 +216,16 @@ class Batcher:
     def _batch_size(self) -> int:
         return min(self._max_batch_size, self.curve.best_size)
 
-    def _run(self, tickets: list[Ticket]) -> None:
+    def _still_wanted(self, tickets: Sequence[Ticket]) -> list[tuple[Ticket, Tensor]]:
+        """Those that somebody waits for, with their examples; those whose time ran out are told."""
         now_s = self._clock()
         late = [ticket for ticket in tickets if ticket.deadline_s <= now_s]
         if late:
             error = DeadlineExceeded("the time ran out in the queue")
-            self._from_thread(self._settle, [(ticket, error) for ticket in late])
-        if alive := [ticket for ticket in tickets if ticket.deadline_s > now_s]:
-            for ticket in alive:
-                ticket.started_s = now_s
-            self._infer_or_halve(alive)
+            self._tell([(ticket, error) for ticket in late])
+        # An example is dropped by the event loop when its client goes away, at any moment: it is read once.
+        alive = [(ticket, ticket.example) for ticket in tickets if ticket.deadline_s > now_s]
+        return [(ticket, example) for ticket, example in alive if example is not None]
 
     def _infer_or_halve(self, tickets: list[Ticket]) -> None:
         """Run a batch; one that fails is run again in halves, so that it fails only for whom it must.
@@ -226,9 +233,15 @@ class Batcher:
         A batch too large for the memory succeeds in halves, and an item that the model cannot take ends
         alone, away from its neighbours.
         """
+        wanted = self._still_wanted(tickets)
+        if not wanted:
+            return
+        tickets = [ticket for ticket, _ in wanted]
         start_s = self._clock()
+        for ticket in tickets:
+            ticket.started_s = ticket.started_s or start_s
         try:
-            scores_NK = self._scores(tickets)
+            scores_NK = self._scores([example for _, example in wanted])
         except Exception as error:
             if len(tickets) > 1:
                 logger.warning("a batch of %d failed and is run in halves: %r", len(tickets), error)
@@ -238,20 +251,19 @@ class Batcher:
                 return
             logger.exception("inference failed")
             failure = InferenceFailed("the model failed on this item; the service's log says why")
-            self._from_thread(self._settle, [(tickets[0], failure)])
+            self._tell([(tickets[0], failure)])
             return
         seconds = self._clock() - start_s
         self.curve.record(len(tickets), seconds)
         self._on_batch(len(tickets), seconds)
         for ticket in tickets:
             ticket.finished_s = start_s + seconds
-        self._from_thread(self._settle, list(zip(tickets, scores_NK.unbind(0), strict=True)))
+        self._tell(list(zip(tickets, scores_NK.unbind(0), strict=True)))
 
-    def _scores(self, tickets: list[Ticket]) -> Tensor:
-        examples = [ticket.example for ticket in tickets if ticket.example is not None]
+    def _scores(self, examples: list[Tensor]) -> Tensor:
         scores_NK = self._infer(torch.stack(examples))
-        if scores_NK.ndim != 2 or len(scores_NK) != len(tickets):
-            raise ValueError(f"scores of shape {tuple(scores_NK.shape)} for {len(tickets)} items")
+        if scores_NK.ndim != 2 or len(scores_NK) != len(examples):
+            raise ValueError(f"scores of shape {tuple(scores_NK.shape)} for {len(examples)} items")
         return scores_NK
 
     def _settle(self, answers: Sequence[tuple[Ticket, Tensor | Exception]]) -> None:
@@ -268,16 +280,12 @@ class Batcher:
                 ticket.answer.set_result(answer)
 
     def _release(self, ticket: Ticket) -> None:
-        ticket.example = None
+        ticket.item = ticket.example = None
         self._open.discard(ticket)
         if not self._open:
             self._idle.set()
 
-    def _from_thread(
-        self,
-        call: Callable[[Sequence[tuple[Ticket, Tensor | Exception]]], None],
-        answers: Sequence[tuple[Ticket, Tensor | Exception]],
-    ) -> None:
-        # A loop that has stopped has nobody left to tell.
+    def _tell(self, answers: Sequence[tuple[Ticket, Tensor | Exception]]) -> None:
+        # From any thread. A loop that has stopped has nobody left to tell.
         if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(call, answers)
+            self._loop.call_soon_threadsafe(self._settle, answers)

@@ -24,6 +24,10 @@ IMAGE_TYPES = (
 )
 # Names that clients send for the same formats; the bytes decide, whatever the name.
 IMAGE_ALIASES = ("image/jpg", "image/pjpeg", "image/x-png", "image/x-ms-bmp", "image/tif", "image/*")
+# Named, because some of Python's codecs are no charsets, and some take quadratic time.
+CHARSETS = ("utf-8", "us-ascii", "iso-8859-1", "windows-1252", "utf-16")
+# A parser makes an object for each value before anyone can count the items: bounded by what separates them.
+MOST_JSON_VALUES = 100_000
 FORM_TYPE = "multipart/form-data"
 FILE_FIELD = "file"
 
@@ -57,15 +61,19 @@ def _raw_image(body: bytes, _options: dict[bytes, bytes], _max_items: int) -> Pa
 
 
 def _plain_text(body: bytes, options: dict[bytes, bytes], _max_items: int) -> ParsedBody:
-    charset = options.get(b"charset", b"utf-8").decode("latin-1")
+    charset = options.get(b"charset", b"utf-8").decode("latin-1").lower()
+    if charset not in CHARSETS:
+        raise InvalidRequest(f"content-type: charset {charset!r} is not taken; send one of {', '.join(CHARSETS)}")
     try:
         text = body.decode(charset)
-    except (UnicodeDecodeError, LookupError):
+    except UnicodeError:
         raise InvalidRequest(f"body: is not {charset} text") from None
     return ParsedBody((Item("text", text.encode()),))
 
 
 def _json(body: bytes, _options: dict[bytes, bytes], max_items: int) -> ParsedBody:
+    if sum(body.count(separator) for separator in (b",", b"[", b"{")) > MOST_JSON_VALUES:
+        raise InvalidRequest(f"body: has over {MOST_JSON_VALUES} values; send fewer items at once")
     try:
         request = JsonRequest.model_validate_json(body)
     except ValidationError as error:
@@ -82,7 +90,7 @@ def _instance(index: int, instance: object) -> Item | ServingError:
     except ValidationError as error:
         return InvalidRequest(f"instances.{index}: {explain(error.errors()[0])}")
     if isinstance(parsed, TextInstance):
-        return Item("text", parsed.text.encode("utf-8", "surrogatepass"))
+        return Item("text", parsed.text.encode())
     encoded = parsed.image.rpartition(",")[2] if parsed.image.startswith("data:") else parsed.image
     if not encoded.isascii():
         return InvalidRequest(f"instances.{index}.image: is not base64")

@@ -1,8 +1,9 @@
-"""Bytes -> one example tensor, in a pool of threads: codecs release the GIL, and the event loop stays free."""
+"""Bytes -> one example tensor, in a pool of threads, so that the event loop stays free."""
 
 import base64
 import binascii
 import logging
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -24,6 +25,8 @@ from models.preprocessing import decode_image
 
 logger = logging.getLogger(__name__)
 
+SMOOTHING = 0.1
+
 
 class Decoder:
     """Decodes admitted items and hands them to their batcher.
@@ -36,19 +39,42 @@ class Decoder:
 
     def __init__(self, threads: int, max_pixels: int, clock: Clock = time.monotonic) -> None:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+        self._threads = threads
+        self._counting = threading.Lock()
+        self._unfinished = 0
+        self._mean_s = 0.0
         self._max_pixels = max_pixels
         self._clock = clock
 
+    def wait_s(self, count: int) -> float:
+        """How long `count` more items are expected to take behind those submitted; 0 for an idle pool."""
+        with self._counting:
+            return (self._unfinished + count) * self._mean_s / self._threads if self._unfinished else 0.0
+
     def submit(self, batcher: Batcher, ticket: Ticket, item: Item, decoding: ImageDecoding) -> None:
         """Have an item decoded; its ticket is then queued, or failed with the reason."""
-        self._pool.submit(self._run, batcher, ticket, item, decoding)
+        # The pool's own queue holds the ticket, not the bytes: they go when nobody waits for them.
+        ticket.item = item
+        with self._counting:
+            self._unfinished += 1
+        self._pool.submit(self._run, batcher, ticket, decoding)
 
     def close(self) -> None:
-        """Stop the threads once they have finished what they hold."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        """Take in nothing more; what is being decoded ends on its own."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _run(self, batcher: Batcher, ticket: Ticket, item: Item, decoding: ImageDecoding) -> None:
-        if ticket.abandoned:
+    def _run(self, batcher: Batcher, ticket: Ticket, decoding: ImageDecoding) -> None:
+        start_s = self._clock()
+        try:
+            self._decode_or_fail(batcher, ticket, decoding)
+        finally:
+            with self._counting:
+                self._unfinished -= 1
+                self._mean_s += SMOOTHING * (self._clock() - start_s - self._mean_s)
+
+    def _decode_or_fail(self, batcher: Batcher, ticket: Ticket, decoding: ImageDecoding) -> None:
+        item = ticket.item
+        if item is None:
             return
         if self._clock() >= ticket.deadline_s:
             batcher.fail(ticket, DeadlineExceeded("the time ran out before the item was decoded"))
@@ -75,6 +101,7 @@ class Decoder:
 
 def _from_base64(content: bytes) -> bytes:
     try:
-        return base64.b64decode(content, validate=True)
+        # Encoders wrap lines; anything else that is no base64 is an error, not skipped.
+        return base64.b64decode(content.translate(None, b" \t\r\n"), validate=True)
     except binascii.Error as error:
-        raise InvalidRequest(f"image: is not base64: {error}") from None
+        raise InvalidRequest(f"the image is not base64: {error}") from None

@@ -55,6 +55,8 @@ class ServingError(Exception):
         super().__init__(detail)
         self.detail = detail
         self.retry_after_s = retry_after_s
+        # The model and version it was about, once they are known; for the log and the metrics.
+        self.about: tuple[str, str] | None = None
 
     @property
     def status(self) -> int:
@@ -189,7 +191,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(ServingError)
     def serving_error(request: Request, error: ServingError) -> Response:
-        request.state.code = error.code
+        note(request, error)
         return problem(error, request.state.request_id)
 
     @app.exception_handler(RequestValidationError)
@@ -201,6 +203,13 @@ def install(app: FastAPI) -> None:
         response = serving_error(request, _from_http(request, error))
         response.headers.update(error.headers or {})
         return response
+
+
+def note(request: Request, error: ServingError) -> None:
+    """Leave with the request what its log line and its metrics are to say of a failure."""
+    request.state.code, request.state.detail = error.code, error.detail
+    if error.about is not None:
+        request.state.model, request.state.version = error.about
 
 
 def explain(first: ErrorDetails) -> str:

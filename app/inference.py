@@ -14,7 +14,7 @@ from torch import Tensor
 
 from app.latency import LatencyCurve, buckets
 from models.bundle import Bundle
-from models.errors import BundleError
+from models.errors import BundleError, GoldenMismatch
 from models.golden import check_golden
 from models.manifest import Backend
 
@@ -77,20 +77,6 @@ class LoadedModel:
     max_batch_size: int
 
 
-def choose_device(wanted: str) -> torch.device:
-    """Return the device asked for; `auto` is the first CUDA device, else the CPU.
-
-    Raises:
-        ValueError: It is not on this machine.
-    """
-    if wanted == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    device = torch.device(wanted)
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"{wanted}: this machine has {torch.cuda.device_count()} CUDA devices; use auto or cpu")
-    return device
-
-
 def load(bundle: Bundle, device: torch.device, max_batch_size: int) -> LoadedModel:
     """Load, freeze and warm up a verified bundle, and run its golden check.
 
@@ -104,11 +90,15 @@ def load(bundle: Bundle, device: torch.device, max_batch_size: int) -> LoadedMod
     """
     largest = min(max_batch_size, bundle.manifest.limits.max_batch_size)
     reasons: list[str] = []
+    mismatch: GoldenMismatch | None = None
     for backend in (each for each in bundle.manifest.backends if device.type in each.devices):
         try:
             run = TorchScriptBackend(bundle.read(backend.file), device)
             measured_s = _warm_up(run, bundle, buckets(largest))
             check_golden(bundle, backend, run)
+        except GoldenMismatch as error:
+            mismatch = error
+            continue
         except BundleError:
             raise
         except Exception as error:
@@ -117,6 +107,8 @@ def load(bundle: Bundle, device: torch.device, max_batch_size: int) -> LoadedMod
             continue
         curve = LatencyCurve(measured_s)
         return LoadedModel(bundle, backend, device, run, curve, max(measured_s))
+    if mismatch is not None:
+        raise mismatch
     detail = "; ".join(reasons) or f"none of its backends runs on {device.type}"
     raise ModelUnusable(f"{bundle.manifest.name}/{bundle.manifest.version}: {detail}")
 

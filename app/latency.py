@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 SMOOTHING = 0.2
+FADING = 0.01
 # A larger batch must be worth its wait: the smallest within this share of the best throughput is taken.
 GOOD_ENOUGH = 0.95
 
@@ -16,6 +17,7 @@ class LatencyCurve:
 
     def __init__(self, warmup_s: Mapping[int, float]) -> None:
         self._sizes = sorted(warmup_s)
+        self._warmup_s = dict(warmup_s)
         self._mean_s = dict(warmup_s)
         self._least_s = dict(warmup_s)
         self.best_size = self._choose()
@@ -25,7 +27,7 @@ class LatencyCurve:
         mean_s = (1 - SMOOTHING) * self._mean_s.get(size, seconds) + SMOOTHING * seconds
         least_s = min(seconds, self._least_s.get(size, seconds))
         # Replaced whole, not changed: the event loop reads them while a worker records.
-        self._mean_s = {**self._mean_s, size: mean_s}
+        self._mean_s = {**self._mean_s, **self._recovered(), size: mean_s}
         self._least_s = {**self._least_s, size: least_s}
         self.best_size = self._choose()
 
@@ -41,6 +43,15 @@ class LatencyCurve:
         """Seconds expected for this many items, cut into batches of the best size."""
         full, rest = divmod(items, self.best_size)
         return full * self.mean_s(self.best_size) + (self.mean_s(rest) if rest else 0.0)
+
+    def _recovered(self) -> dict[int, float]:
+        # A size that once met a slow spell is not chosen, so never measured, so never found to be fast again:
+        # unless what is held against it fades.
+        return {
+            size: mean_s + FADING * (self._warmup_s[size] - mean_s)
+            for size, mean_s in self._mean_s.items()
+            if size in self._warmup_s
+        }
 
     def _choose(self) -> int:
         rates = {size: size / max(self._mean_s[size], 1e-9) for size in self._sizes}

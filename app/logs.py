@@ -32,7 +32,7 @@ class TextFormatter(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         """Return the line, before any traceback."""
-        fields = " ".join(f"{name}={value}" for name, value in _fields(record).items())
+        fields = " ".join(f"{name}={_plain(value)}" for name, value in _fields(record).items())
         return f"{super().formatMessage(record)} {fields}".rstrip()
 
 
@@ -43,6 +43,12 @@ def configure(format_: Literal["auto", "json", "text"], level: str, stream: Text
     handler.setFormatter(TextFormatter() if text else JsonFormatter())
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
     logging.captureWarnings(True)
+
+
+def _plain(value: object) -> str:
+    # What a client sent must not end the line, begin another, or steer the terminal.
+    text = str(value)
+    return text if text.isprintable() else repr(text)
 
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """create_app(settings): the stages behind their routes."""
 
+import functools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -7,7 +8,7 @@ from fastapi import FastAPI
 
 from app import errors
 from app.exchange import ExchangeMiddleware
-from app.routes import health, models, predict
+from app.routes import health, models, predict, problems
 from app.service import Service
 from app.settings import Settings
 from app.version import VERSION
@@ -17,7 +18,7 @@ def create_app(settings: Settings) -> FastAPI:
     """Build the ASGI app; its lifespan starts and stops the service.
 
     Raises:
-        ValueError: The device that the settings ask for is not on this machine.
+        DeviceUnavailable: The device that the settings ask for is not on this machine.
     """
     service = Service(settings)
 
@@ -37,6 +38,10 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
     )
     app.state.service = service
+    written = app.openapi
+    # FastAPI keeps the document after the first call, and so does this.
+    document = functools.cache(lambda: problems.correct(written()))
+    app.openapi = document  # type: ignore[method-assign]  # FastAPI's documented way to extend it
     errors.install(app)
     for routes in (predict, models, health):
         app.include_router(routes.router)

@@ -1,6 +1,6 @@
 """One request through the stages: resolve, admit, decode, batch, respond.
 
-Admission comes before decoding, so that a refusal costs no decoding and the work in the pool is bounded by
+Admission comes before decoding, so that a refusal costs no decoding, and what waits in the pool is bounded by
 the same count as the queue.
 """
 
@@ -61,7 +61,7 @@ class Predictor:
         items = [_checked(item, model) for item in ask.items]
         good = [item for item in items if isinstance(item, Item)]
         # No await between resolving and admitting: a version cannot be swapped out in between.
-        tickets = model.batcher.admit(len(good), ask.deadline_s) if good else []
+        tickets = self._admit(model, len(good), ask.deadline_s) if good else []
         for ticket, item in zip(tickets, good, strict=True):
             self._decoder.submit(model.batcher, ticket, item, model.manifest.decode)
         await self._settle(model, tickets, ask.deadline_s)
@@ -80,6 +80,13 @@ class Predictor:
         if len(kinds) > 1:
             raise InvalidRequest("instances: images and texts are mixed; send them apart")
         return self.registry.default(kinds.pop())
+
+    def _admit(self, model: LiveModel, count: int, deadline_s: float) -> list[Ticket]:
+        try:
+            return model.batcher.admit(count, deadline_s, self._decoder.wait_s(count))
+        except ServingError as error:
+            error.about = (model.manifest.name, model.manifest.version)
+            raise
 
     async def _settle(self, model: LiveModel, tickets: list[Ticket], deadline_s: float) -> None:
         if not tickets:

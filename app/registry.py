@@ -1,6 +1,6 @@
 """What is live: name -> the version that answers. Used on the event loop only, so a swap is one assignment."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -54,15 +54,33 @@ class Registry:
         self.live: dict[str, LiveModel] = {}
         self.refusals: dict[str, Refusal] = {}
         self.names: set[str] = set()
+        self.listed = False
         self.looked = False
+        self.trouble: str | None = None
+        self._required: set[str] = set()
         self.repository_defaults: Mapping[InputKind, str] = {}
         self._configured_defaults = configured_defaults
 
     @property
     def ready(self) -> bool:
-        """Whether every model of the repository, and every default that was configured, is live."""
-        wanted = self.names | {name for name in self._configured_defaults.values() if name}
-        return bool(wanted) and wanted <= set(self.live)
+        """Whether something is live, and nothing that was wanted from the start is missing.
+
+        A model that is published later does not take a serving instance out of its load balancer while it loads.
+        """
+        return self.looked and bool(self.live) and not self.missing
+
+    @property
+    def missing(self) -> set[str]:
+        """The configured defaults, and the models there at the start, that are not live."""
+        defaults = {name for name in self._configured_defaults.values() if name}
+        return (self._required | defaults) - set(self.live)
+
+    def list(self, names: Iterable[str]) -> None:
+        """Take note of what the repository holds now; what is live stays known even if it is gone from there."""
+        self.names = {*names, *self.live}
+        self._required = self._required & self.names if self.listed else self.names
+        self.refusals = {name: refusal for name, refusal in self.refusals.items() if name in self.names}
+        self.listed, self.trouble = True, None
 
     def swap(self, name: str, model: LiveModel) -> LiveModel | None:
         """Make a version the one that answers; return the one that was."""
@@ -81,7 +99,7 @@ class Registry:
         """
         model = self.live.get(name)
         if model is None:
-            if name in self.names or not self.looked:
+            if name in self.names or not self.listed:
                 raise ModelNotReady(self._why_not_live(name), LOADING_RETRY_AFTER_S)
             raise ModelNotFound(f"no model {name!r}; there are: {_listed(self.names)}")
         if version not in (None, model.manifest.version):
@@ -98,7 +116,7 @@ class Registry:
         if name := self.default_name(kind):
             return self.resolve(name)
         if not self.live:
-            raise ModelNotReady(self._why_nothing_is_live(), LOADING_RETRY_AFTER_S)
+            raise ModelNotReady(self.why_nothing_is_live(), LOADING_RETRY_AFTER_S)
         choices = {name for name, model in self.live.items() if model.kind == kind}
         if not choices:
             raise InvalidRequest(f"no live model takes {kind}s; the live models are: {_listed(set(self.live))}")
@@ -117,7 +135,10 @@ class Registry:
         refusal = self.refusals.get(name)
         return f"{name} could not be loaded: {refusal.error}" if refusal else f"{name} is being loaded"
 
-    def _why_nothing_is_live(self) -> str:
+    def why_nothing_is_live(self) -> str:
+        """Say what stands in the way of the first live model."""
+        if self.trouble is not None:
+            return self.trouble
         if not self.looked:
             return "the models are being loaded"
         if not self.names:

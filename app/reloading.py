@@ -17,7 +17,7 @@ from app.inference import LoadedModel
 from app.metrics import Metrics
 from app.registry import LiveModel, Refusal, Registry
 from models.bundle import Bundle
-from models.errors import ModelsError
+from models.errors import CurrentInvalid, ModelsError
 from models.repository import Current, Repository
 
 logger = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ class Reloader:
         # One load at a time: loading competes with serving for the processor and the device's memory.
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="load")
         self._failed: dict[str, Attempt] = {}
-        self._draining: set[asyncio.Task[None]] = set()
+        self._draining: dict[Batcher, asyncio.Task[None]] = {}
 
     async def watch(self, interval_s: float) -> None:
         """Look once, and then every `interval_s` seconds; 0 looks only once."""
@@ -80,20 +80,26 @@ class Reloader:
 
     async def look(self) -> None:
         """Bring every model whose current version is not the live one up to date."""
-        names = await self._in_thread(self._repository.names)
-        self._registry.names.update(names)
         try:
+            self._registry.list(await self._in_thread(self._repository.names))
             self._registry.repository_defaults = await self._in_thread(self._repository.defaults)
-        except ModelsError as error:
+        except CurrentInvalid as error:
             logger.error("the defaults of before are kept: %s", error)
+        except ModelsError as error:
+            logger.error("%s", error)
+            self._registry.trouble = str(error)
         for name in sorted(self._registry.names):
             await self._bring_up_to_date(name)
         self._registry.looked = True
 
+    def draining(self) -> list[Batcher]:
+        """The batchers of versions that were swapped out and still have items to answer."""
+        return list(self._draining)
+
     async def close(self) -> None:
-        """Wait for old versions to drain, and stop the loader."""
-        await asyncio.gather(*self._draining)
-        self._loader.shutdown(wait=True, cancel_futures=True)
+        """Close the versions that are still draining, and take up no further load."""
+        self._loader.shutdown(wait=False, cancel_futures=True)
+        await asyncio.gather(*(batcher.close() for batcher in self.draining()))
 
     async def _bring_up_to_date(self, name: str) -> None:
         current: Current | None = None
@@ -105,7 +111,7 @@ class Reloader:
             if not self._is_due(name, current):
                 return
             start_s = time.monotonic()
-            loaded = await self._in_thread(lambda: self._load(self._repository.open(name)))
+            loaded = await self._in_thread(lambda: self._load(self._repository.open(name, current)))
         except ModelsError as error:
             if self._is_due(name, current):
                 self._refuse(name, current, error)
@@ -152,14 +158,13 @@ class Reloader:
         if before is not None:
             if before.manifest.version != live.manifest.version:
                 self._metrics.live.remove(name, before.manifest.version)
-            task = asyncio.create_task(self._drain(before))
-            self._draining.add(task)
-            task.add_done_callback(self._draining.discard)
+            self._draining[before.batcher] = asyncio.create_task(self._drain(before))
 
     async def _drain(self, model: LiveModel) -> None:
         model.batcher.drain()
         await model.batcher.drained()
         await model.batcher.close()
+        del self._draining[model.batcher]
         logger.info("%s %s is drained", model.manifest.name, model.manifest.version)
 
     async def _in_thread(self, call: Callable[[], Result]) -> Result:

@@ -73,6 +73,24 @@ class TimingMs(Body):
 class PredictReply(Body):
     """Predictions, in the order of the request's items."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "model": "fashion",
+                "version": "20261123.1",
+                "request_id": "5f0c1e7a",
+                "predictions": [
+                    {
+                        "label": "Sneaker",
+                        "score": 0.971,
+                        "top": [{"label": "Sneaker", "score": 0.971}, {"label": "Ankle boot", "score": 0.021}],
+                    }
+                ],
+                "timing_ms": {"decode": 0.4, "queue": 0.1, "inference": 1.9, "total": 2.7},
+            }
+        }
+    )
+
     model: str
     version: str
     request_id: str

@@ -7,7 +7,10 @@ again    exit at once
 
 import asyncio
 import logging
+import os
 import signal
+import threading
+import time
 from types import FrameType
 
 import uvicorn
@@ -20,6 +23,8 @@ logger = logging.getLogger(__name__)
 
 # Answers that are ready are written within this time, and clients that stall are cut.
 LAST_BYTES_S = 5
+# Batches, decodes and loads that nobody waits for any more have so long to come back.
+LAST_WORK_S = 1.0
 
 
 class Server(uvicorn.Server):
@@ -45,7 +50,13 @@ class Server(uvicorn.Server):
     def serve_until_stopped(self) -> int:
         """Serve; return the exit status: 0 after a stop that was asked for, 1 if it could not start."""
         self.run()
-        return 0 if self.started else 1
+        status = 0 if self.started else 1
+        if _threads_end_within(LAST_WORK_S):
+            return status
+        # A codec or a model that does not come back would hold the interpreter for ever.
+        logger.error("work that did not end is abandoned")
+        logging.shutdown()
+        os._exit(status)
 
     def handle_exit(self, sig: int, _frame: FrameType | None) -> None:
         """Begin to leave at the first signal; at the second, exit without waiting for anyone."""
@@ -77,3 +88,12 @@ class Server(uvicorn.Server):
                 "%d admitted items were not answered within LANTERN_DRAIN_TIMEOUT_S", self._service.open_items
             )
         self.should_exit = True
+
+
+def _threads_end_within(patience_s: float) -> bool:
+    give_up_s = time.monotonic() + patience_s
+    own = (threading.main_thread(), threading.current_thread())
+    others = [thread for thread in threading.enumerate() if not thread.daemon and thread not in own]
+    for thread in others:
+        thread.join(max(0.0, give_up_s - time.monotonic()))
+    return not any(thread.is_alive() for thread in others)

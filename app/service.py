@@ -7,13 +7,14 @@ from pathlib import Path
 
 from app.batching import Batcher
 from app.decoding import Decoder
-from app.inference import LoadedModel, choose_device, load, use_threads
+from app.inference import LoadedModel, load, use_threads
 from app.metrics import Metrics
 from app.prediction import Predictor
 from app.registry import Registry
 from app.reloading import Reloader
 from app.settings import Settings
 from models.bundle import Bundle
+from models.device import choose_device
 from models.repository import Repository
 
 logger = logging.getLogger(__name__)
@@ -22,7 +23,7 @@ CGROUP_CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")
 
 
 class Service:
-    """What the routes talk to. Made on the event loop; nothing is shared between two of them."""
+    """What the routes talk to; started on the event loop. Nothing is shared between two of them."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -45,30 +46,36 @@ class Service:
     def leave(self) -> None:
         """Become unready, so that load balancers look elsewhere; requests are still answered."""
         self.leaving = True
+        if self._watch is not None:
+            self._watch.cancel()
 
     def refuse(self) -> None:
         """Admit nothing more; what was admitted is still answered."""
-        self.leaving = True
-        for model in self.registry.live.values():
-            model.batcher.drain()
+        self.leave()
+        for batcher in self._batchers():
+            batcher.drain()
 
     async def drained(self) -> None:
         """Wait until everything admitted is answered."""
-        await asyncio.gather(*(model.batcher.drained() for model in self.registry.live.values()))
+        await asyncio.gather(*(batcher.drained() for batcher in self._batchers()))
 
     @property
     def open_items(self) -> int:
         """Items admitted and not yet answered."""
-        return sum(model.batcher.open_tickets for model in self.registry.live.values())
+        return sum(batcher.open_tickets for batcher in self._batchers())
 
     async def stop(self) -> None:
-        """End the watch, the workers and the pools."""
+        """End the watch, the workers and the pools; work that does not end is left behind."""
         if self._watch is not None:
             self._watch.cancel()
             await asyncio.wait([self._watch])
+        self._decoder.close()
         await asyncio.gather(*(model.batcher.close() for model in self.registry.live.values()))
         await self._reloader.close()
-        await asyncio.to_thread(self._decoder.close)
+
+    def _batchers(self) -> list[Batcher]:
+        live = [model.batcher for model in self.registry.live.values()]
+        return live + self._reloader.draining()
 
     def _load(self, bundle: Bundle) -> LoadedModel:
         return load(bundle, self.device, self.settings.max_batch_size)
@@ -93,8 +100,6 @@ class Service:
         )
         self.metrics.queue_items.labels(name).set_function(lambda: batcher.open_tickets)
         self.metrics.queue_capacity.labels(name).set(batcher.capacity)
-        if self.leaving:
-            batcher.drain()
         return batcher
 
 

@@ -5,6 +5,7 @@ The command line wins over the environment (prefix `LANTERN_`), which wins over 
 
 import difflib
 import os
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +17,8 @@ from models.manifest import ModelName
 from models.repository import DEFAULT_ROOT
 
 PREFIX = "LANTERN_"
+# What Kubernetes puts into every container's environment for a Service named `lantern`.
+SERVICE_LINK = re.compile(PREFIX + r"(SERVICE_HOST|SERVICE_PORT|PORT_[0-9]+_)")
 
 
 class SettingsError(Exception):
@@ -39,7 +42,7 @@ class Settings(BaseSettings):
     models_dir: Path = Field(DEFAULT_ROOT, description="Model repository.")
     device: str = Field(
         "auto",
-        pattern=r"^(auto|cpu|cuda(:\d+)?)$",
+        pattern=r"^(auto|cpu|cuda(:[0-9]{1,3})?)$",
         description="auto, cpu, cuda or cuda:N; auto takes CUDA if any.",
     )
     default_image_model: ModelName | None = Field(
@@ -124,13 +127,16 @@ def _explain(problem: ErrorDetails) -> str:
     field = "_".join(str(step) for step in problem["loc"])
     if not field:
         return str(problem["msg"])
-    return f"{environment_name(field)} (--{field.replace('_', '-')}): {problem['msg']}, got {problem['input']!r}"
+    line = f"{environment_name(field)} (--{field.replace('_', '-')}): {problem['msg']}, got {problem['input']!r}"
+    if str(problem["input"]).startswith("tcp://"):
+        line += "; Kubernetes sets it for a Service named lantern: set enableServiceLinks: false"
+    return line
 
 
 def _refuse_unknown(names: list[str]) -> None:
     known = [environment_name(field) for field in Settings.model_fields]
     for name in names:
-        if name.startswith(PREFIX) and name not in known:
+        if name.startswith(PREFIX) and name not in known and not SERVICE_LINK.match(name):
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {near[0]}?" if near else "; python -m app --help lists them"
             raise SettingsError(f"{name} is not a setting{hint}")

@@ -35,7 +35,8 @@ fi
 
 for target in serving training; do
   say "build $target"
-  buildah "${store[@]}" build --build-arg BASE="localhost/$base" --target "$target" --tag "lantern-$target" .
+  # Docker's format: the OCI's own has no place for a health check.
+  buildah "${store[@]}" build --format docker --build-arg BASE="localhost/$base" --target "$target" --tag "lantern-$target" .
 done
 
 say "what the image says of itself"
@@ -62,6 +63,9 @@ serving=$(buildah "${store[@]}" from lantern-serving)
 buildah "${store[@]}" run --volume "$artifacts:/srv/lantern/models/artifacts:ro" \
   --env LANTERN_PORT=$port --env LANTERN_DRAIN_GRACE_S=0 "$serving" -- python3 -m app 2> "$work/serving.log" &
 runner=$!
+# The service is the last in the line of processes below buildah's.
+service_below() { local child; child=$(pgrep --parent "$1") && service_below "$child" || echo "$1"; }
+trap 'kill -TERM "$(service_below $runner)" 2>/dev/null || true' EXIT
 for _ in $(seq 120); do
   curl --silent --fail "http://127.0.0.1:$port/health/ready" >/dev/null && break
   kill -0 $runner 2>/dev/null || { cat "$work/serving.log"; exit 1; }
@@ -70,7 +74,7 @@ done
 image=$(ls "$artifacts"/fashion/*/golden/0.png | tail -1)
 curl --silent --fail --header 'Content-Type: image/png' --data-binary @"$image" "http://127.0.0.1:$port/predict"
 echo
-service=$(pgrep --full --newest -- 'python3 -m app$')
+service=$(service_below $runner)
 [ "$(stat --format=%u "/proc/$service")" = 10001 ] || { echo "the service does not run as its own user"; exit 1; }
 health=$(python3 -c 'import json,sys; print(json.dumps(json.load(open(sys.argv[1]))["Docker"]["config"]["Healthcheck"]["Test"][1:]))' "$work/serving.json")
 say "health check: $health"

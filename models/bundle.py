@@ -10,6 +10,8 @@ from typing import Self
 from models.errors import FileCorrupt, FileMissing, FileUnexpected, ManifestInvalid, PathEscapes
 from models.manifest import MANIFEST_NAME, FileEntry, Manifest
 
+LARGEST_MANIFEST_BYTES = 16 * 1024**2
+
 
 @dataclass(frozen=True)
 class Bundle:
@@ -102,9 +104,12 @@ def plain_files(directory: Path) -> Iterator[str]:
 
 def _read_manifest(directory: Path) -> bytes:
     path = directory / MANIFEST_NAME
+    name = f"{directory.name}/{MANIFEST_NAME}"
     if path.is_symlink():
-        raise PathEscapes(f"{directory.name}/{MANIFEST_NAME} is a link")
+        raise PathEscapes(f"{name} is a link")
     try:
+        if not path.is_file() or path.stat().st_size > LARGEST_MANIFEST_BYTES:
+            raise ManifestInvalid(f"{name} is missing, no plain file, or over {LARGEST_MANIFEST_BYTES} bytes")
         return path.read_bytes()
     except OSError as error:
-        raise ManifestInvalid(f"{directory.name}/{MANIFEST_NAME}: {error.strerror}") from error
+        raise ManifestInvalid(f"{name}: {error.strerror}") from error

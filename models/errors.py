@@ -14,6 +14,7 @@ ModelsError
 │   ├── VersionNotFound       the name is there, the version is not
 │   ├── CurrentInvalid        CURRENT or defaults.json cannot be read or names nothing whole
 │   └── NotWritable           nothing can be published here
+├── DeviceUnavailable         the device asked for is not on this machine
 └── ExampleError              bytes that cannot become an example
     ├── UndecodableImage      not a supported, whole image
     └── ImageTooLarge         more pixels than allowed, seen in the header
@@ -74,6 +75,10 @@ class CurrentInvalid(RepositoryError):
 
 class NotWritable(RepositoryError):
     """The repository's directory cannot be written to."""
+
+
+class DeviceUnavailable(ModelsError):
+    """The device asked for is not on this machine."""
 
 
 class ExampleError(ModelsError):

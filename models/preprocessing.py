@@ -17,8 +17,14 @@ from models.manifest import ImageDecoding
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 
+# Encoders write a dozen at most.
+MOST_JPEG_SCANS = 100
+
 # The limit is ours, from the header and before decoding; Pillow's own would only warn.
 Image.MAX_IMAGE_PIXELS = None
+
+# Loads the codecs now: Pillow would import them all, for a third of a second, at the first image it cannot place.
+Image.init()
 
 # Pillow warns of damaged metadata; the image itself is judged by whether it decodes.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\..*")
@@ -65,6 +71,10 @@ def as_seen(image: Image.Image, exif: bool = True) -> Image.Image:
 
 
 def _open(data: bytes, max_pixels: int) -> Image.Image:
+    # Within coded data the marker cannot occur, so this never counts too few. Each scan passes over the whole
+    # image: repeated thousands of times in a few kilobytes, they would occupy a thread for minutes.
+    if data.startswith(b"\xff\xd8") and data.count(b"\xff\xda") > MOST_JPEG_SCANS:
+        raise UndecodableImage(f"the JPEG has over {MOST_JPEG_SCANS} scans")
     try:
         image = Image.open(BytesIO(data), formats=FORMATS)
     except MemoryError:
@@ -89,7 +99,9 @@ def _upright(image: Image.Image) -> Image.Image:
 def _flatten(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16"):
         # Pillow's own conversion clips at 255 and would turn all but the darkest greys white.
-        grey_16 = np.asarray(image, dtype=np.uint32)
+        grey_16 = np.array(image, dtype=np.uint32)
+        if isinstance(clear := image.info.get("transparency"), int):
+            grey_16[grey_16 == clear] = 65535
         return Image.fromarray(((grey_16 * 255 + 32767) // 65535).astype(np.uint8))
     if image.mode in ("I", "F"):
         raise UndecodableImage("the image has 32 bits a pixel, with no defined brightness; save it with 8 or 16")

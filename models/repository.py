@@ -39,11 +39,17 @@ from models.manifest import (
 InputKind = Literal["image", "text"]
 
 DEFAULT_ROOT = Path("models/artifacts")
+MODELS_DIR_VARIABLE = "LANTERN_MODELS_DIR"
 
 _name = TypeAdapter(ModelName)
 _version = TypeAdapter(VersionName)
 _current = TypeAdapter(tuple[VersionName, Sha256])
 _defaults = TypeAdapter(dict[InputKind, ModelName])
+
+
+def default_root() -> Path:
+    """Where models are published and served from, unless said otherwise: LANTERN_MODELS_DIR or the default."""
+    return Path(os.environ.get(MODELS_DIR_VARIABLE) or DEFAULT_ROOT)
 
 
 @dataclass(frozen=True)
@@ -73,22 +79,26 @@ class Repository:
         self.root = root
 
     def names(self) -> list[str]:
-        """The names that have a current version, sorted."""
-        if not self.root.is_dir():
+        """The names that have a current version, or may have one that cannot be seen; sorted.
+
+        Raises:
+            RepositoryError: The directory cannot be read.
+        """
+        try:
+            entries = list(self.root.iterdir())
+        except FileNotFoundError:
             return []
-        return sorted(
-            entry.name
-            for entry in self.root.iterdir()
-            if _matches(_name, entry.name) and (entry / "CURRENT").exists()
-        )
+        except OSError as error:
+            raise RepositoryError(f"{self.root} cannot be read: {error.strerror}") from error
+        return sorted(entry.name for entry in entries if _matches(_name, entry.name) and _may_hold_current(entry))
 
     def versions(self, name: str) -> list[str]:
         """The versions of a name, oldest first; whole or not."""
-        directory = self._directory(name)
-        if not directory.is_dir():
+        try:
+            entries = list(self._directory(name).iterdir())
+        except OSError:
             return []
-        found = [entry.name for entry in directory.iterdir() if _matches(_version, entry.name)]
-        return sorted(found, key=version_order)
+        return sorted((entry.name for entry in entries if _matches(_version, entry.name)), key=version_order)
 
     def current(self, name: str) -> Current:
         """Read which version is current.
@@ -110,20 +120,24 @@ class Repository:
             raise CurrentInvalid(f"{name}/CURRENT is not a version and a sha256") from error
         return Current(version, manifest_sha256)
 
-    def open(self, name: str, version: str | None = None) -> Bundle:
+    def open(self, name: str, version: str | Current | None = None) -> Bundle:
         """Verify and return a version, the current one if none is named.
+
+        A `Current` also pins the manifest.
 
         Raises:
             ModelNotFound, CurrentInvalid: As `current`.
             VersionNotFound: That version is not there.
             BundleError: The version must not be loaded, with the reason.
         """
-        current = self.current(name) if version is None else None
-        wanted = current.version if current else str(version)
+        pinned = self.current(name) if version is None else version
+        wanted, manifest_sha256 = (
+            (pinned, None) if isinstance(pinned, str) else (pinned.version, pinned.manifest_sha256)
+        )
         directory = self._directory(name) / wanted
         if not _matches(_version, wanted) or not directory.is_dir():
             raise VersionNotFound(f"{name} has no version {wanted!r}; it has {self.versions(name)}")
-        bundle = Bundle.open(directory, current.manifest_sha256 if current else None)
+        bundle = Bundle.open(directory, manifest_sha256)
         if (bundle.manifest.name, bundle.manifest.version) != (name, wanted):
             raise CurrentInvalid(f"{name}/{wanted} says it is {bundle.manifest.name}/{bundle.manifest.version}")
         return bundle
@@ -173,10 +187,14 @@ class Repository:
         """Make an older version current again, after verifying it whole.
 
         Raises:
+            ModelNotFound: Nothing of that name is published.
             VersionNotFound: That version is not there.
             BundleError: It must not be loaded, with the reason; CURRENT stays as it is.
         """
-        with _locked(self._directory(name) / ".lock"):
+        directory = self._directory(name)
+        if not directory.is_dir():
+            raise ModelNotFound(f"no model {name!r} is published in {self.root}")
+        with _locked(directory / ".lock"):
             bundle = self.open(name, version)
             self._set_current(name, Current(version, bundle.manifest_sha256))
         return bundle
@@ -191,8 +209,10 @@ class Repository:
         probe = directory / f".probe-{uuid.uuid4().hex}"
         try:
             directory.mkdir(parents=True, exist_ok=True)
+            _sync(self.root)
             probe.write_bytes(b"")
             probe.unlink(missing_ok=True)
+            (directory / ".lock").touch()
         except OSError as error:
             raise NotWritable(f"cannot publish to {directory}: {error.strerror}") from error
 
@@ -233,10 +253,17 @@ def _matches(adapter: TypeAdapter[str], text: str) -> bool:
     return True
 
 
+def _may_hold_current(directory: Path) -> bool:
+    try:
+        return (directory / "CURRENT").exists()
+    except OSError:  # Not ours to read: whoever asks for it is told so.
+        return True
+
+
 def _sweep(directory: Path) -> None:
     # The lock is held, so whoever made these is dead.
     for abandoned in directory.glob(".staging-*"):
-        shutil.rmtree(abandoned)
+        shutil.rmtree(abandoned, ignore_errors=True)
     for abandoned in (*directory.glob(".CURRENT-*"), *directory.glob(".probe-*")):
         abandoned.unlink(missing_ok=True)
 

@@ -1,12 +1,11 @@
 """Make an older version current again: `python -m models.rollback NAME VERSION`."""
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
 from models.errors import ModelsError
-from models.repository import DEFAULT_ROOT, Repository
+from models.repository import Repository, default_root
 
 
 def main() -> int:
@@ -14,9 +13,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m models.rollback", description=__doc__)
     parser.add_argument("name", help="model")
     parser.add_argument("version", help="version to make current, as listed below the model's directory")
-    parser.add_argument(
-        "--models-dir", type=Path, default=Path(os.environ.get("LANTERN_MODELS_DIR") or DEFAULT_ROOT)
-    )
+    parser.add_argument("--models-dir", type=Path, default=default_root())
     arguments = parser.parse_args()
     try:
         Repository(arguments.models_dir).rollback(arguments.name, arguments.version)

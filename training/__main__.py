@@ -6,6 +6,7 @@ from pydantic import ValidationError
 from pydantic_settings import CliApp
 
 from models.errors import ModelsError
+from models.repository import Repository
 from training.config import TrainingConfig
 from training.errors import TrainingError
 
@@ -25,20 +26,31 @@ def main() -> int:
 
 
 def _run(config: TrainingConfig) -> int:
-    # torch takes seconds to import, and a wrong option should be told at once.
-    from training.progress import Progress
-    from training.run import run
-
     try:
+        # torch takes seconds to import, and a wrong option should be told at once.
+        from training.progress import Progress
+        from training.run import run
+
         bundle = run(config, Progress(config.epochs))
-    except (TrainingError, ModelsError, OSError) as error:
-        print(f"nothing was published: {error}", file=sys.stderr)  # noqa: T201 (the program's own voice)
-        return 1
+    except (TrainingError, ModelsError, OSError, MemoryError) as error:
+        return _tell(f"nothing was published: {error or type(error).__name__}", 1)
     except KeyboardInterrupt:
-        print("interrupted: nothing was published", file=sys.stderr)  # noqa: T201
-        return INTERRUPTED
+        return _tell("interrupted: nothing was published", INTERRUPTED)
     print(f"published {bundle.manifest.name}/{bundle.manifest.version} in {bundle.directory}")  # noqa: T201
+    return _make_default(config) if config.default else 0
+
+
+def _make_default(config: TrainingConfig) -> int:
+    try:
+        Repository(config.models_dir).set_default("image", config.name)
+    except (ModelsError, OSError) as error:
+        return _tell(f"but {config.name} could not be made the default for images: {error}", 1)
     return 0
+
+
+def _tell(line: str, status: int) -> int:
+    print(line, file=sys.stderr)  # noqa: T201 (the program's own voice)
+    return status
 
 
 if __name__ == "__main__":

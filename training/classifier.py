@@ -50,9 +50,9 @@ class Classifier(nn.Module):
 
 def channel_statistics(images_NCHW: Tensor) -> tuple[Tensor, Tensor]:
     """Return mean and standard deviation of each channel of uint8 images, both of shape C, scaled to 0..1."""
-    # A histogram a channel is exact and needs no float copy of the data set.
+    # A histogram a channel is exact, and takes no larger copy of the data set.
     levels = torch.arange(256, dtype=torch.float64) / 255
-    counts = [torch.bincount(channel.flatten().long(), minlength=256) for channel in images_NCHW.unbind(1)]
+    counts = [torch.bincount(channel.flatten(), minlength=256) for channel in images_NCHW.unbind(1)]
     shares_CL = torch.stack(counts).double() / counts[0].sum()
     mean_C = shares_CL @ levels
     variance_C = shares_CL @ levels.square() - mean_C.square()

@@ -1,6 +1,5 @@
 """The configuration of a training run; the command line is derived from it."""
 
-import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -8,12 +7,7 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from models.manifest import ModelName
-from models.repository import DEFAULT_ROOT
-
-
-def _models_dir() -> Path:
-    # The one environment variable that training and serving share: both mean the same repository.
-    return Path(os.environ.get("LANTERN_MODELS_DIR") or DEFAULT_ROOT)
+from models.repository import DEFAULT_ROOT, MODELS_DIR_VARIABLE, default_root
 
 
 class TrainingConfig(BaseSettings):
@@ -29,7 +23,7 @@ class TrainingConfig(BaseSettings):
 
     name: ModelName = Field("fashion", description="Name to publish under.")
     models_dir: Path = Field(
-        default_factory=_models_dir, description=f"Model repository; LANTERN_MODELS_DIR or {DEFAULT_ROOT}."
+        default_factory=default_root, description=f"Model repository; {MODELS_DIR_VARIABLE} or {DEFAULT_ROOT}."
     )
     default: bool = Field(False, description="Make this the default model for images.")
     data: Path | None = Field(None, description="Directory of the data set's idx files, gzipped or not.")
@@ -40,16 +34,20 @@ class TrainingConfig(BaseSettings):
         0.08, gt=0, lt=1, description="Share of the training images held out to choose the epoch."
     )
 
-    hidden_size: int = Field(128, ge=1, description="Units of the hidden fully connected layer.")
-    epochs: int = Field(7, ge=1, description="Passes over the training images.")
-    batch_size: int = Field(256, ge=2, description="Images a step.")
+    hidden_size: int = Field(128, ge=1, le=65_536, description="Units of the hidden fully connected layer.")
+    epochs: int = Field(7, ge=1, le=100_000, description="Passes over the training images.")
+    batch_size: int = Field(256, ge=2, le=1_000_000, description="Images a step.")
     learning_rate: float = Field(0.003, gt=0, description="Peak learning rate of AdamW.")
     weight_decay: float = Field(0.05, ge=0, description="Decoupled weight decay of the matrices.")
     warmup_fraction: float = Field(0.1, ge=0, lt=1, description="Share of the steps that warm up.")
     label_smoothing: float = Field(0.05, ge=0, lt=1, description="Probability spread over all labels.")
-    shift_pixels: int = Field(1, ge=0, description="Augmentation: largest shift in each direction.")
-    seed: int = Field(0, ge=0, description="Seed of the split, the weights, the order and the augmentation.")
-    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N.")
+    shift_pixels: int = Field(1, ge=0, le=1000, description="Augmentation: largest shift in each direction.")
+    seed: int = Field(
+        0, ge=0, lt=2**63, description="Seed of the split, the weights, the order and the augmentation."
+    )
+    device: str = Field(
+        "auto", pattern=r"^(auto|cpu|cuda(:[0-9]{1,3})?)$", description="auto, cpu, cuda or cuda:N."
+    )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="Of the training steps; auto times both and takes the faster."
     )

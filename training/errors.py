@@ -2,7 +2,6 @@
 
 TrainingError
 ├── DataUnavailable   the data set is not there, or not the one it should be
-├── DeviceUnavailable the device asked for is not there
 └── GateFailed        trained, but the exported file is not good enough to publish
 """
 
@@ -13,10 +12,6 @@ class TrainingError(Exception):
 
 class DataUnavailable(TrainingError):
     """The data set is not there, or its bytes are not the ones they should be."""
-
-
-class DeviceUnavailable(TrainingError):
-    """The device asked for is not on this machine."""
 
 
 class GateFailed(TrainingError):

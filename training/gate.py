@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from models.golden import same_top_label
 from models.manifest import ImageDecoding
 from models.preprocessing import decode_image
 from training.classifier import Classifier
@@ -95,7 +96,7 @@ def check_parity(classifier: Classifier, exported: Exported, images_NCHW: Tensor
                 f"parity: at batch size {batch_size} an exported score differs from the eager one by "
                 f"{distance:.2g}; at most {SCORE_ATOL} is allowed"
             )
-        if not _same_top_label(scores_NK, eager_NK):
+        if not same_top_label(scores_NK, eager_NK, SCORE_ATOL).all():
             raise GateFailed(f"parity: at batch size {batch_size} the exported file gives another label")
         worst = max(worst, distance)
     return worst
@@ -113,9 +114,3 @@ def encode_png(image_CHW: Tensor) -> bytes:
     buffer = BytesIO()
     Image.fromarray(pixels_HWC.squeeze(2) if pixels_HWC.shape[2] == 1 else pixels_HWC).save(buffer, "PNG")
     return buffer.getvalue()
-
-
-def _same_top_label(scores_NK: Tensor, expected_NK: Tensor) -> bool:
-    # Two labels within the tolerance of each other are a tie, and either is right.
-    top_N1 = scores_NK.argmax(1, keepdim=True)
-    return bool((expected_NK.gather(1, top_N1) >= expected_NK.max(1, keepdim=True).values - SCORE_ATOL).all())

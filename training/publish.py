@@ -2,6 +2,7 @@
 
 import platform
 import subprocess
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version as installed_version
 from pathlib import Path
@@ -35,24 +36,34 @@ MODEL_FILE = "model.ts.pt"
 GOLDEN_EXAMPLES = 4
 
 
-def publish(
-    content: bytes,
-    classifier: Classifier,
-    trained: Trained,
-    judgement: Judgement,
-    dataset: ImageDataset,
-    decoding: ImageDecoding,
-    config: TrainingConfig,
-) -> Bundle:
-    """Stage the bundle, check it in a fresh process, and make it current.
+@dataclass(frozen=True)
+class Candidate:
+    """What passed the gate, and all that its bundle will say of it.
 
-    Args:
-        content: The exported file, which passed the gate.
+    Attributes:
+        content: The exported file.
         classifier: What was exported.
         trained: How it was trained.
         judgement: What the gate measured.
         dataset: Gives the golden examples and the sha256 that the manifest names.
         decoding: How serving is to decode images.
+        device: What it was trained on.
+    """
+
+    content: bytes
+    classifier: Classifier
+    trained: Trained
+    judgement: Judgement
+    dataset: ImageDataset
+    decoding: ImageDecoding
+    device: str
+
+
+def publish(candidate: Candidate, config: TrainingConfig) -> Bundle:
+    """Stage the bundle, check it in a fresh process, and make it current.
+
+    Args:
+        candidate: What to publish.
         config: Names the repository and the model; recorded in the manifest.
 
     Raises:
@@ -61,23 +72,18 @@ def publish(
     """
     repository = Repository(config.models_dir)
     with repository.staging(config.name) as staging:
-        (staging.directory / MODEL_FILE).write_bytes(content)
-        golden = _write_golden(staging.directory, Exported(content), dataset, decoding)
-        _write_report(staging.directory, classifier, trained, judgement, dataset)
-        staging.write_manifest(_manifest(staging, classifier, judgement, dataset, decoding, config, golden))
+        (staging.directory / MODEL_FILE).write_bytes(candidate.content)
+        golden = _write_golden(staging.directory, candidate)
+        _write_report(staging.directory, candidate)
+        staging.write_manifest(_manifest(staging, candidate, config, golden))
         check_in_fresh_process(staging.directory)
-        bundle = repository.publish(config.name, staging)
-    if config.default:
-        repository.set_default("image", config.name)
-    return bundle
+        return repository.publish(config.name, staging)
 
 
-def _write_golden(
-    directory: Path, exported: Exported, dataset: ImageDataset, decoding: ImageDecoding
-) -> tuple[GoldenExample, ...]:
+def _write_golden(directory: Path, candidate: Candidate) -> tuple[GoldenExample, ...]:
     (directory / "golden").mkdir()
-    images_NCHW = dataset.test.images_NCHW[:GOLDEN_EXAMPLES]
-    scores_NK = scores_as_served(exported, images_NCHW, decoding)
+    images_NCHW = candidate.dataset.test.images_NCHW[:GOLDEN_EXAMPLES]
+    scores_NK = scores_as_served(Exported(candidate.content), images_NCHW, candidate.decoding)
     examples = []
     for index, (image_CHW, scores_K) in enumerate(zip(images_NCHW, scores_NK, strict=True)):
         file = f"golden/{index}.png"
@@ -86,15 +92,14 @@ def _write_golden(
     return tuple(examples)
 
 
-def _write_report(
-    directory: Path, classifier: Classifier, trained: Trained, judgement: Judgement, dataset: ImageDataset
-) -> None:
+def _write_report(directory: Path, candidate: Candidate) -> None:
+    dataset, trained, judgement = candidate.dataset, candidate.trained, candidate.judgement
     figures = {
         "test": judgement.calibrated.summary(),
         "test_before_calibration": judgement.uncalibrated.summary(),
-        "temperature": classifier.temperature.item(),
+        "temperature": candidate.classifier.temperature.item(),
         "parity": judgement.parity,
-        "parameters": count_parameters(classifier.network),
+        "parameters": count_parameters(candidate.classifier.network),
         "training": trained.summary(),
         "images": {
             "train": len(dataset.train),
@@ -112,15 +117,12 @@ def _write_report(
 
 
 def _manifest(
-    staging: Staging,
-    classifier: Classifier,
-    judgement: Judgement,
-    dataset: ImageDataset,
-    decoding: ImageDecoding,
-    config: TrainingConfig,
-    golden: tuple[GoldenExample, ...],
+    staging: Staging, candidate: Candidate, config: TrainingConfig, golden: tuple[GoldenExample, ...]
 ) -> Manifest:
-    before, after = judgement.uncalibrated, judgement.calibrated
+    before, after = candidate.judgement.uncalibrated, candidate.judgement.calibrated
+    dataset, decoding = candidate.dataset, candidate.decoding
+    # What `auto` came to: without it the seed alone would not make the run again.
+    resolved = {"precision": candidate.trained.precision, "device": candidate.device}
     scores = TensorSpec(name="scores", dtype="float32", shape=("N", len(dataset.labels)))
     return Manifest(
         name=config.name,
@@ -129,7 +131,7 @@ def _manifest(
         task="image-classification",
         source=Source(
             git=_git_commit(),
-            config=config.model_dump(mode="json", exclude={"models_dir", "data"}),
+            config=config.model_dump(mode="json", exclude={"models_dir", "data"}) | resolved,
             data_sha256=dataset.sha256,
         ),
         built_with=BuiltWith(
@@ -142,7 +144,7 @@ def _manifest(
         outputs=(scores,),
         decode=decoding,
         labels=dataset.labels,
-        postprocess=Postprocess(temperature=classifier.temperature.item()),
+        postprocess=Postprocess(temperature=candidate.classifier.temperature.item()),
         limits=Limits(max_batch_size=config.max_batch_size),
         metrics={
             "test_accuracy": after.accuracy,

@@ -18,6 +18,7 @@ from training.gate import Judgement
 from training.train import Epoch, Trained
 
 DOTS_PER_INCH = 110
+LEAST_IN_A_BIN = 20
 
 
 def write_report(directory: Path, figures: Mapping[str, object]) -> None:
@@ -90,7 +91,8 @@ def draw_calibration(probabilities: dict[str, tuple[Tensor, Tensor]]) -> Figure:
     for title, (probabilities_NK, labels_N) in probabilities.items():
         confidence_N, predicted_N = probabilities_NK.max(1)
         bin_N = (confidence_N * CALIBRATION_BINS).long().clamp(max=CALIBRATION_BINS - 1)
-        filled = [bin_ for bin_ in range(CALIBRATION_BINS) if (bin_N == bin_).any()]
+        # A bin of a few examples shows chance, not calibration.
+        filled = [bin_ for bin_ in range(CALIBRATION_BINS) if (bin_N == bin_).sum() >= LEAST_IN_A_BIN]
         right_N = (predicted_N == labels_N).float()
         confidence = [confidence_N[bin_N == bin_].mean().item() for bin_ in filled]
         accuracy = [right_N[bin_N == bin_].mean().item() for bin_ in filled]

@@ -3,6 +3,7 @@
 import torch
 
 from models.bundle import Bundle
+from models.device import choose_device
 from models.manifest import ImageDecoding
 from models.repository import Repository
 from training.architectures.convolutional import ConvNet
@@ -10,11 +11,10 @@ from training.calibrate import fit_temperature
 from training.classifier import Classifier, channel_statistics
 from training.config import TrainingConfig
 from training.datasets import fashion_mnist
-from training.device import choose_device
 from training.export import Exported, script
 from training.gate import judge
 from training.progress import Progress
-from training.publish import publish
+from training.publish import Candidate, publish
 from training.report import format_table, summarise
 from training.train import logits_of, train
 
@@ -28,7 +28,10 @@ def run(config: TrainingConfig, progress: Progress) -> Bundle:
         TrainingError: With what is missing, or which check the exported file did not pass.
         ModelsError, OSError: The bundle cannot be published.
     """
-    Repository(config.models_dir).check_writable(config.name)
+    repository = Repository(config.models_dir)
+    repository.check_writable(config.name)
+    if config.default:
+        repository.defaults()  # A table that cannot be read is better known before the training than after.
     torch.manual_seed(config.seed)
     device = choose_device(config.device)
     dataset = fashion_mnist.load(config.data, config.validation_fraction, config.seed, config.limit)
@@ -44,7 +47,6 @@ def run(config: TrainingConfig, progress: Progress) -> Bundle:
     content = script(classifier)
     judgement = judge(classifier, Exported(content), dataset, decoding, config.min_accuracy)
     progress.say(format_table(judgement.calibrated))
-    bundle = publish(content, classifier, trained, judgement, dataset, decoding, config)
-
     progress.say(summarise(trained, judgement))
-    return bundle
+    candidate = Candidate(content, classifier, trained, judgement, dataset, decoding, str(device))
+    return publish(candidate, config)

@@ -11,9 +11,9 @@ from torch.nn import functional as F
 
 from training.augment import flip_and_shift
 from training.classifier import Classifier
+from training.clock import clock_s
 from training.config import TrainingConfig
 from training.datasets.images import ImageDataset, LabelledImages
-from training.device import clock_s
 from training.optimizers import adamw, cosine_with_warmup
 from training.progress import Progress
 
@@ -63,7 +63,7 @@ def train(classifier: Classifier, dataset: ImageDataset, config: TrainingConfig,
         precision = fastest_precision(classifier, training_images, config)
     steps = Steps(classifier, training_images, config, precision)
     history: list[Epoch] = []
-    best_epoch, best_score, best_state = 0, (-1.0, 0.0), copy.deepcopy(classifier.state_dict())
+    best_epoch, best_score, best_state = 0, (-1.0, 0.0), classifier.state_dict()
     for epoch in range(config.epochs):
         loss, accuracy = _run_epoch(steps, epoch, progress)
         logits_NK = logits_of(classifier, validation_images.images_NCHW)

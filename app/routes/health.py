@@ -4,6 +4,7 @@ from dataclasses import asdict
 from typing import Literal
 
 from fastapi import APIRouter, Response
+from fastapi.responses import PlainTextResponse
 
 from app.registry import Refusal
 from app.routes.service import ServiceOf
@@ -32,7 +33,7 @@ async def ready(service: ServiceOf, response: Response) -> Ready:
     return Ready(status=status, detail=_detail(service, status), models=_models(service))
 
 
-@router.get("/metrics", summary="Prometheus metrics", response_class=Response)
+@router.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse)
 async def metrics(service: ServiceOf) -> Response:
     """The series, in Prometheus's text format."""
     return Response(service.metrics.render(), media_type=service.metrics.content_type)
@@ -54,11 +55,9 @@ def _detail(service: Service, status: str) -> str | None:
         return "the service is about to stop"
     if status == "ready":
         return None
-    if not service.registry.looked:
-        return "the models are being loaded"
-    if not service.registry.names:
-        return f"no model is published in {service.settings.models_dir}; python -m training publishes one"
-    return "a model is not live"
+    if service.registry.live and service.registry.looked:
+        return f"not live: {', '.join(sorted(service.registry.missing))}"
+    return service.registry.why_nothing_is_live()
 
 
 def _models(service: Service) -> dict[str, ModelReadiness]:

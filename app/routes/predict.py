@@ -14,6 +14,7 @@ from app.errors import (
     DeadlineExceeded,
     InvalidRequest,
     ServingError,
+    note,
     problem,
 )
 from app.items import ParsedBody
@@ -76,7 +77,7 @@ _TIMEOUT_PARAMETER = {
 }
 _ROUTE: dict[str, Any] = {
     "response_model": PredictReply,
-    "responses": documented(400, 401, 404, 413, 415, 422, 429, 500, 503, 504),
+    "responses": documented(400, 404, 413, 415, 422, 500, 503, 504),
     "openapi_extra": {"requestBody": REQUEST_BODY, "parameters": [_TIMEOUT_PARAMETER]},
 }
 
@@ -109,8 +110,12 @@ async def _answer(
     settings = service.settings
     received_s: float = request.state.received_s
     deadline_s = received_s + _timeout_s(request, settings.request_timeout_s)
-    body = await _read(request, settings.max_body_bytes, deadline_s)
-    parsed = await _parse(request, body, settings.max_items)
+    try:
+        async with asyncio.timeout(deadline_s - time.monotonic()):
+            body = await _read(request, settings.max_body_bytes)
+            parsed = await _parse(request, body, settings.max_items)
+    except TimeoutError:
+        raise DeadlineExceeded("the time ran out before the whole body was here") from None
     ask = Ask(
         items=parsed.items,
         model=_agreed("model", model, parsed.model),
@@ -123,20 +128,17 @@ async def _answer(
     return _reply(request, answer)
 
 
-async def _read(request: Request, max_bytes: int, deadline_s: float) -> bytes:
+async def _read(request: Request, max_bytes: int) -> bytes:
     too_large = BodyTooLarge(f"the body is over {max_bytes} bytes; send less at once")
-    declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > max_bytes:
+    # The HTTP parser has seen to it that the header is a number.
+    if int(request.headers.get("content-length", 0)) > max_bytes:
         raise too_large
     body = bytearray()
     try:
-        async with asyncio.timeout(deadline_s - time.monotonic()):
-            async for chunk in request.stream():
-                body += chunk
-                if len(body) > max_bytes:
-                    raise too_large
-    except TimeoutError:
-        raise DeadlineExceeded("the time ran out before the whole body was here") from None
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > max_bytes:
+                raise too_large
     except ClientDisconnect:
         raise ClientDisconnected from None
     return bytes(body)
@@ -174,7 +176,7 @@ def _reply(request: Request, answer: Answer) -> Response:
     state.items = len(answer.outcomes)
     failures = [outcome for outcome in answer.outcomes if isinstance(outcome, ServingError)]
     if len(failures) == len(answer.outcomes):
-        state.code = failures[0].code
+        note(request, failures[0])
         several = [_item_error(failure) for failure in failures] if len(failures) > 1 else None
         return problem(failures[0], state.request_id, several)
     reply = PredictReply(

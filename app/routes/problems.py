@@ -3,14 +3,18 @@
 from http import HTTPStatus
 from typing import Any
 
-from app.errors import STATUS_BY_CODE
+from app.errors import STATUS_BY_CODE, ServingError
 from app.schemas import Problem
 
 MEDIA_TYPE = "application/problem+json"
 
 
+# Codes of the table that nothing raises yet are not promised to clients.
+RAISED = {failure.code for failure in ServingError.__subclasses__()}
+
+
 def _documented(status: int) -> dict[int | str, dict[str, Any]]:
-    codes = [code for code, its in STATUS_BY_CODE.items() if its == status]
+    codes = [code for code, its in STATUS_BY_CODE.items() if its == status and code in RAISED]
     example = {
         "type": "about:blank",
         "title": HTTPStatus(status).phrase,
@@ -19,14 +23,42 @@ def _documented(status: int) -> dict[int | str, dict[str, Any]]:
         "code": codes[0],
         "request_id": "5f0c1e7a",
     }
-    schema = {"$ref": f"#/components/schemas/{Problem.__name__}"}
-    content = {MEDIA_TYPE: {"schema": schema, "example": example}}
+    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}, "example": example}}
     return {status: {"model": Problem, "description": ", ".join(codes), "content": content}}
 
 
-PROBLEMS = {status: _documented(status) for status in sorted(set(STATUS_BY_CODE.values()))}
+PROBLEMS = {status: _documented(status) for status in sorted({STATUS_BY_CODE[code] for code in RAISED})}
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The `responses` of a route that may fail with these statuses."""
     return {status: problem for each in statuses for status, problem in PROBLEMS[each].items()}
+
+
+def correct(document: dict[str, Any]) -> dict[str, Any]:
+    """Make FastAPI's document say what is really answered: it cannot know of `errors.install`.
+
+    Failures come as problem details only, no route gives FastAPI's own 422, and every answer has its id.
+    """
+    for operation in (each for path in document["paths"].values() for each in path.values()):
+        responses = operation["responses"]
+        if "HTTPValidationError" in str(responses.get("422")):
+            del responses["422"]
+        for status, response in responses.items():
+            response["headers"] = _headers(status)
+            if MEDIA_TYPE in response.get("content", {}):
+                response["content"].pop("application/json", None)
+    for unused in ("HTTPValidationError", "ValidationError"):
+        document["components"]["schemas"].pop(unused, None)
+    return document
+
+
+def _headers(status: str) -> dict[str, Any]:
+    request_id = {"X-Request-ID": {"schema": {"type": "string"}, "description": "The client's, or a new one."}}
+    if int(status) != HTTPStatus.SERVICE_UNAVAILABLE:
+        return request_id
+    seconds = {
+        "schema": {"type": "integer", "minimum": 1},
+        "description": "Seconds until it is worth asking again.",
+    }
+    return request_id | {"Retry-After": seconds}

@@ -317,6 +317,53 @@ async def test_a_batch_too_large_for_the_memory_is_halved_before_anyone_sees_an_
         assert [len(batch) for batch in model.batches] == [1, 8, 4, 2, 2, 4, 2, 2]
 
 
+async def test_a_client_that_leaves_while_its_batch_is_run_in_halves_harms_nobody() -> None:
+    model = Model(largest=2)
+    async with batcher_of(model, dict.fromkeys((1, 2, 4), 0.01), max_batch_size=4) as batcher:
+        first = await hold(model, batcher)
+        tickets = batcher.admit(4, FAR_S)
+        put(batcher, tickets, [1, 2, 3, 4])
+        model.gate.set()
+        await answers(first)
+        model.gate.clear()
+        await model.is_running()
+        batcher.cancel([tickets[0], tickets[3]])
+        model.gate.set()
+        assert (await answers(tickets))[1:3] == [2, 3]
+        assert [batch for batch in model.batches if len(batch) < 4] in (
+            [[0], [2], [3]],
+            [[0], [2, 3]],
+            [[0], [1, 2], [3, 4]],
+        )
+
+
+async def test_decoding_ahead_counts_at_admission() -> None:
+    clock = Clock()
+    async with batcher_of(Model(), clock=clock) as batcher:
+        with pytest.raises(Overloaded, match="expected in 2"):
+            batcher.admit(1, clock.now_s + 1.9, decoding_s=2.0)
+        batcher.cancel(batcher.admit(1, clock.now_s + 2.1, decoding_s=2.0))
+
+
+async def test_a_queue_delay_counts_at_admission() -> None:
+    clock = Clock()
+    async with batcher_of(Model(), clock=clock, delay_s=1.0) as batcher:
+        with pytest.raises(Overloaded):
+            batcher.admit(1, clock.now_s + 0.5)
+
+
+async def test_what_was_cancelled_while_it_ran_no_longer_counts_as_running() -> None:
+    clock, model = Clock(), Model()
+    async with batcher_of(model, {1: 1.0}, max_batch_size=1, clock=clock) as batcher:
+        first = await hold(model, batcher)
+        second = batcher.admit(1, FAR_S)
+        batcher.cancel(first)
+        # One still runs, although nobody waits for it, and one waits: a third is two seconds away, and its own.
+        with pytest.raises(Overloaded, match=r"expected in 3\.000 s"):
+            batcher.admit(1, clock.now_s + 2.9)
+        batcher.cancel(second)
+
+
 @pytest.mark.parametrize("shape", [(1,), (3, 1), (1, 1, 1)])
 async def test_scores_of_the_wrong_shape_are_a_failure_of_inference(shape: tuple[int, ...]) -> None:
     async with batcher_of(lambda _: torch.zeros(shape)) as batcher:

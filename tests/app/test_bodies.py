@@ -1,4 +1,5 @@
 import json
+import time
 
 import pytest
 from hypothesis import given
@@ -76,14 +77,29 @@ def test_a_form_of_too_many_files_is_refused() -> None:
 
 def test_a_text_is_one_item_in_its_charset() -> None:
     assert parse_body("text/plain", "naïve".encode(), 1).items == (Item("text", "naïve".encode()),)
-    latin = parse_body("text/plain; charset=latin-1", "naïve".encode("latin-1"), 1)
+    latin = parse_body("text/plain; charset=ISO-8859-1", "naïve".encode("latin-1"), 1)
     assert latin.items == (Item("text", "naïve".encode()),)
 
 
-@pytest.mark.parametrize("content_type", ["text/plain", "text/plain; charset=klingon"])
+@pytest.mark.parametrize("content_type", ["text/plain", "text/plain; charset=US-ASCII"])
 def test_a_text_that_is_not_in_its_charset_is_refused(content_type: str) -> None:
     with pytest.raises(InvalidRequest, match=r"is not .* text"):
         parse_body(content_type, b"\xff\xfe", 1)
+
+
+@pytest.mark.parametrize("charset", ["klingon", "punycode", "unicode_escape", "idna", "undefined", "utf-7", "zip"])
+def test_a_charset_that_is_none_is_refused_with_those_taken(charset: str) -> None:
+    with pytest.raises(InvalidRequest, match=r"is not taken; send one of utf-8"):
+        parse_body(f"text/plain; charset={charset}", b"a-!!!", 1)
+
+
+@pytest.mark.parametrize("filler", [b"[],", b"{},", b"1,"])
+def test_json_of_countless_values_is_refused_before_it_is_parsed(filler: bytes) -> None:
+    body = b'{"instances": [' + filler * 3_000_000 + b"1]}"
+    start_s = time.perf_counter()
+    with pytest.raises(InvalidRequest, match="over 100000 values"):
+        parse_body("application/json", body, 9)
+    assert time.perf_counter() - start_s < 0.5
 
 
 def from_json(body: object, max_items: int = 9) -> tuple[Item | ServingError, ...]:

@@ -48,10 +48,35 @@ def test_not_ready_while_one_model_cannot_be_loaded(shades: Repository, serve: S
     assert body.models["shades"].ready
 
 
+def test_a_bad_model_published_later_does_not_take_a_serving_instance_away(
+    shades: Repository, serve: Serve
+) -> None:
+    running = serve().until_ready()
+    (shades.root / "later").mkdir()
+    (shades.root / "later/CURRENT").write_text("nonsense")
+    until(lambda: "later" in running.service.registry.refusals)
+    status, body = ready(running)
+    assert (status, body.models["later"].ready) == (200, False)
+    (shades.root / "later/CURRENT").unlink()
+    until(lambda: "later" not in running.service.registry.names)
+    assert running.client.get("/models/later").status_code == 404
+
+
+def test_a_repository_that_cannot_be_read_is_told(repository: Repository, serve: Serve) -> None:
+    repository.root.write_text("in the way")
+    running = serve()
+    until(lambda: running.service.registry.looked)
+    status, body = ready(running)
+    assert status == 503
+    assert body.detail is not None
+    assert "cannot be read" in body.detail
+
+
 def test_not_ready_while_a_configured_default_is_missing(shades: Repository, serve: Serve) -> None:
     running = serve(default_image_model="absent")
-    until(lambda: "shades" in running.service.registry.live)
-    assert ready(running)[0] == 503
+    until(lambda: running.service.registry.looked)
+    status, body = ready(running)
+    assert (status, body.detail) == (503, "not live: absent")
 
 
 def test_leaving_fails_readiness_but_still_answers_and_closes_connections(

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from app import inference
-from app.inference import ModelUnusable, choose_device, load
+from app.inference import ModelUnusable, load
 from models.errors import BundleError, GoldenMismatch
 from models.repository import Repository
 from tests.bundles import Shades, publish
@@ -103,17 +103,6 @@ def test_golden_scores_that_do_not_come_out_are_refused(repository: Repository) 
     with pytest.raises(GoldenMismatch) as refused:
         load(publish(repository, "shades", golden=(wrong,)), CPU, 8)
     assert isinstance(refused.value, BundleError)
-
-
-@pytest.mark.parametrize(("wanted", "chosen"), [("cpu", "cpu"), ("auto", None)])
-def test_the_device_is_as_asked_or_what_there_is(wanted: str, chosen: str | None) -> None:
-    best = "cuda" if torch.cuda.is_available() else "cpu"
-    assert choose_device(wanted).type == (chosen or best)
-
-
-def test_a_device_that_is_not_there_is_refused() -> None:
-    with pytest.raises(ValueError, match="cuda:99"):
-        choose_device("cuda:99")
 
 
 @pytest.mark.gpu

@@ -32,6 +32,16 @@ def test_the_best_size_follows_what_is_measured() -> None:
     assert curve.best_size == 1
 
 
+def test_a_slow_spell_is_forgotten_although_its_size_is_no_longer_chosen() -> None:
+    curve = LatencyCurve({1: 0.010, 8: 0.020})
+    for _ in range(5):
+        curve.record(8, 1.0)
+    assert curve.best_size == 1
+    for _ in range(500):
+        curve.record(1, 0.010)
+    assert curve.best_size == 8
+
+
 def test_sizes_between_the_measured_are_interpolated() -> None:
     curve = LatencyCurve({1: 0.010, 4: 0.040})
     assert curve.mean_s(2) == pytest.approx(0.020)

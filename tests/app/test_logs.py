@@ -57,6 +57,14 @@ def test_a_terminal_gets_lines_that_a_person_reads() -> None:
     assert stream.getvalue().endswith("INFO    request status=200\n")
 
 
+def test_a_client_cannot_forge_a_line_or_steer_the_terminal() -> None:
+    stream = Terminal()
+    logs.configure("auto", "info", stream)
+    logging.getLogger("x").info("request", extra={"fields": {"path": "/a\n12:00 INFO forged\x1b[31m"}})
+    assert stream.getvalue().count("\n") == 1
+    assert "\x1b" not in stream.getvalue()
+
+
 def test_lesser_levels_are_left_out() -> None:
     stream = io.StringIO()
     logs.configure("json", "warning", stream)

@@ -50,6 +50,14 @@ def test_a_strangers_paths_and_models_make_no_series(running: Running) -> None:
     assert value(running, "lantern_requests_total", route="unmatched", code="not_found", **nobody) == 1
 
 
+def test_a_refusal_is_counted_for_the_model_that_refused(running: Running) -> None:
+    version = running.client.get("/models/shades").json()["version"]
+    running.service.refuse()
+    running.client.post("/predict", content=png(0), headers=PNG)
+    own = {"model": "shades", "version": version, "route": "/predict"}
+    assert value(running, "lantern_requests_total", code="draining", **own) == 1
+
+
 def test_items_batches_and_stages_are_measured(running: Running) -> None:
     version = running.client.get("/models/shades").json()["version"]
     running.client.post("/predict", files=[("file", png(0)), ("file", b"x"), ("file", png(9))])

@@ -7,7 +7,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from app.errors import STATUS_BY_CODE
+from app.errors import STATUS_BY_CODE, ServingError
 from models.repository import Repository
 from tests.images import png
 from tests.servers import Running
@@ -76,11 +76,25 @@ def test_every_kind_of_body_is_documented_and_its_example_is_taken(
         assert running.client.post("/predict", json=bad).status_code == 422
 
 
-def test_every_code_of_the_table_is_documented(document: dict[str, Any]) -> None:
+def test_every_code_that_can_be_raised_is_documented_and_in_the_table(document: dict[str, Any]) -> None:
     responses = document["paths"]["/predict"]["post"]["responses"]
-    for code, status in STATUS_BY_CODE.items():
-        if code not in ("not_found", "method_not_allowed"):
-            assert code in responses[str(status)]["description"]
+    for failure in ServingError.__subclasses__():
+        status = STATUS_BY_CODE[failure.code]
+        if failure.code not in ("not_found", "method_not_allowed"):
+            assert failure.code in responses[str(status)]["description"]
+
+
+def test_failures_are_documented_as_problems_only_and_answers_with_their_headers(document: dict[str, Any]) -> None:
+    for path in document["paths"].values():
+        for operation in path.values():
+            for status, response in operation["responses"].items():
+                assert "X-Request-ID" in response["headers"]
+                content = response.get("content", {})
+                assert not ("application/problem+json" in content and "application/json" in content)
+                if status == "503" and "application/problem+json" in content:
+                    assert "Retry-After" in response["headers"]
+    assert "HTTPValidationError" not in str(document)
+    assert "text/plain" in document["paths"]["/metrics"]["get"]["responses"]["200"]["content"]
 
 
 def test_the_timeout_header_is_documented(document: dict[str, Any]) -> None:

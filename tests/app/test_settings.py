@@ -81,6 +81,17 @@ def test_a_variable_like_no_setting_points_to_the_help(monkeypatch: pytest.Monke
         read_settings([])
 
 
+def test_what_kubernetes_sets_for_a_service_named_lantern_is_no_misspelling(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_HTTP", "PORT_8000_TCP", "PORT_8000_TCP_ADDR"):
+        monkeypatch.setenv(f"LANTERN_{name}", "x")
+    assert read_settings([]).port == 8000
+    monkeypatch.setenv("LANTERN_PORT", "tcp://10.0.0.1:8000")
+    with pytest.raises(SettingsError, match="enableServiceLinks: false"):
+        read_settings([])
+
+
 def test_a_request_must_fit_the_queue(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LANTERN_QUEUE_CAPACITY", "8")
     with pytest.raises(SettingsError, match=r"MAX_ITEMS \(64\) is over QUEUE_CAPACITY \(8\)"):

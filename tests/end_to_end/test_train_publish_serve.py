@@ -14,8 +14,9 @@ import pytest
 from PIL import Image
 
 from models.repository import Repository
-from tests.servers import ROOT, process
+from tests.servers import ROOT, process, until
 from training.datasets import fashion_mnist
+from training.export import Exported
 from training.gate import encode_png
 
 SLICE = ("--limit", "3000", "--epochs", "2", "--batch-size", "128", "--precision", "fp32", "--min-accuracy", "0.5")
@@ -45,12 +46,20 @@ def test_the_bundle_holds_what_it_promises(published: Repository) -> None:
     assert {"model.ts.pt", "report.json", "golden/0.png", *pictures} <= files
     assert bundle.manifest.metrics["test_accuracy"] > 0.5
     assert bundle.manifest.source.config["seed"] == 0
+    assert bundle.manifest.source.config["device"] in ("cpu", "cuda")
+    assert bundle.manifest.source.config["precision"] == "fp32"
     assert published.defaults() == {"image": "fashion"}
     report = json.loads(bundle.read("report.json"))
     assert report["test"]["accuracy"] == bundle.manifest.metrics["test_accuracy"]
     assert sum(map(sum, report["test"]["confusion"])) == 3000
     assert len(report["training"]["history"]) == 2
     assert report["parity"] < 1e-4
+    # Fitted, on other images than the test's, and inside the exported file.
+    temperature = bundle.manifest.postprocess.temperature
+    assert temperature != 1.0
+    assert Exported(bundle.read("model.ts.pt")).module.temperature.item() == temperature
+    assert bundle.manifest.calibration is not None
+    assert bundle.manifest.calibration.nll_after < bundle.manifest.calibration.nll_before
     for name in pictures:
         with Image.open(io.BytesIO(bundle.read(name))) as picture:
             assert min(picture.size) > 300
@@ -70,8 +79,10 @@ def test_a_gate_that_fails_publishes_nothing_and_says_what_failed(tmp_path: Path
     [
         (("--epochs", "0"), "--epochs: Input should be greater than or equal to 1"),
         (("--name", "Not A Name"), "--name"),
-        (("--device", "cuda:99"), "--device cuda:99"),
+        (("--device", "cuda:99"), "device cuda:99: this machine has"),
         (("--data", "/nowhere"), "--data /nowhere does not hold"),
+        (("--seed", "99999999999999999999"), "--seed"),
+        (("--hidden-size", "999999999999"), "--hidden-size"),
         (("--bogus", "1"), "unrecognized arguments: --bogus"),
     ],
 )
@@ -82,6 +93,15 @@ def test_a_wrong_option_ends_with_one_clear_line(
     assert finished.returncode != 0
     assert complaint in finished.stderr
     assert "Traceback" not in finished.stderr
+
+
+def test_a_default_that_cannot_be_written_is_known_before_the_training(tmp_path: Path) -> None:
+    (tmp_path / "defaults.json").write_text("nonsense")
+    finished = run_training(*SLICE, "--default", "--models-dir", str(tmp_path))
+    assert finished.returncode == 1
+    assert "nothing was published: " in finished.stderr
+    assert "defaults.json" in finished.stderr
+    assert "epoch" not in finished.stderr
 
 
 def test_a_directory_that_cannot_be_written_fails_before_the_training(tmp_path: Path) -> None:
@@ -131,13 +151,12 @@ def test_real_images_are_served_and_a_retrained_model_takes_over_without_a_failu
 
         asking = threading.Thread(target=ask)
         asking.start()
-        retrained = run_training(*SLICE, "--seed", "1", LANTERN_MODELS_DIR=str(published.root))
-        assert retrained.returncode == 0, retrained.stderr
-        second = published.current("fashion").version
-        assert second != first
         try:
-            while answers[-1] != (200, second):
-                assert asking.is_alive()
+            retrained = run_training(*SLICE, "--seed", "1", LANTERN_MODELS_DIR=str(published.root))
+            assert retrained.returncode == 0, retrained.stderr
+            second = published.current("fashion").version
+            assert second != first
+            until(lambda: answers[-1] == (200, second) or not asking.is_alive())
         finally:
             stop.set()
             asking.join()

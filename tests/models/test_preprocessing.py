@@ -105,6 +105,19 @@ def test_sixteen_bit_colour_is_scaled() -> None:
     assert near(rgb(sixteen_bit_rgb_png(65535, 32768, 0)), [255, 128, 0], by=1)
 
 
+def test_a_transparent_level_of_a_sixteen_bit_png_is_laid_on_white() -> None:
+    content = encoded(Image.fromarray(np.full((8, 8), 300, np.uint16)), "PNG", transparency=300)
+    assert rgb(content) == [255] * 3
+
+
+def test_a_jpeg_of_endless_scans_is_refused_before_it_is_decoded() -> None:
+    content = encoded(noise(), "JPEG", progressive=True)
+    last_scan = content[content.rindex(b"\xff\xda") : -2]
+    assert decode_image(content, decoding()).shape == (1, 8, 8)
+    with pytest.raises(UndecodableImage, match="scans"):
+        decode_image(content[:-2] + last_scan * 5000 + b"\xff\xd9", decoding())
+
+
 def test_thirty_two_bit_pixels_have_no_appearance() -> None:
     content = encoded(Image.fromarray(np.full((8, 8), 1.5, np.float32)), "TIFF")
     with pytest.raises(UndecodableImage, match="32 bits a pixel"):

@@ -26,6 +26,27 @@ def test_a_published_version_is_current_and_whole(repository: Repository) -> Non
     assert [path.name for path in (repository.root / "shades").glob(".staging-*")] == []
 
 
+def test_a_directory_that_cannot_be_read_is_named_and_hides_no_other(
+    shades: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real_exists = Path.exists
+
+    def exists(self: Path, **_: object) -> bool:
+        if self.parent.name == "private":
+            raise PermissionError(13, "Permission denied")
+        return real_exists(self)
+
+    (shades.root / "private").mkdir()
+    monkeypatch.setattr(Path, "exists", exists)
+    assert shades.names() == ["private", "shades"]
+
+
+def test_a_repository_that_cannot_be_read_says_so(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(RepositoryError, match="cannot be read"):
+        Repository(tmp_path / "file").names()
+
+
 def test_each_publication_is_a_new_version_and_the_old_ones_stay(repository: Repository) -> None:
     first, second = publish(repository, "shades"), publish(repository, "shades")
     assert repository.versions("shades") == [first.manifest.version, second.manifest.version]
@@ -63,6 +84,11 @@ def test_rollback_makes_an_older_version_current(repository: Repository) -> None
     first, _ = publish(repository, "shades"), publish(repository, "shades")
     repository.rollback("shades", first.manifest.version)
     assert repository.open("shades") == first
+
+
+def test_rollback_of_an_unknown_model_is_refused_as_such(repository: Repository) -> None:
+    with pytest.raises(ModelNotFound, match="other"):
+        repository.rollback("other", "20260101.1")
 
 
 def test_rollback_to_a_corrupt_version_is_refused_and_changes_nothing(repository: Repository) -> None:
@@ -160,7 +186,7 @@ def test_a_directory_that_cannot_be_written_is_found_out_at_once(tmp_path: Path)
 
 def test_checking_leaves_nothing_behind(repository: Repository) -> None:
     repository.check_writable("shades")
-    assert list((repository.root / "shades").iterdir()) == []
+    assert [path.name for path in (repository.root / "shades").iterdir()] == [".lock"]
     assert repository.names() == []
 
 

@@ -91,14 +91,66 @@ def test_fetching_what_is_there_does_nothing(source: Path, monkeypatch: pytest.M
     assert fashion_mnist.fetch() == source
 
 
-def test_a_package_that_does_not_exist_fails_with_apts_reason(tmp_path: Path) -> None:
-    if not shutil.which("apt-get"):
-        with pytest.raises(DataUnavailable, match="needs apt-get"):
-            debian.unpack("no-such-package-anywhere", tmp_path)
-        return
-    with pytest.raises(DataUnavailable, match="apt-get"):
-        debian.unpack("no-such-package-anywhere", tmp_path)
+def test_without_apt_the_reason_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    with pytest.raises(DataUnavailable, match="needs apt-get"):
+        debian.unpack("anything", tmp_path)
+
+
+@pytest.fixture
+def apt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """Stands in for apt-get and dpkg-deb; returns the commands that were given."""
+    commands: list[list[str]] = []
+
+    def run(command: list[str], cwd: Path, **_: object) -> None:
+        commands.append(command)
+        if "missing" in command:
+            raise subprocess.CalledProcessError(
+                100, command, stderr="E: first\nE: Unable to locate package missing"
+            )
+        if "download" in command:
+            (cwd / f"{command[-1]}_1.deb").write_bytes(b"")
+        if command[0] == "dpkg-deb":
+            (Path(command[-1]) / "usr/share").mkdir(parents=True)
+            (Path(command[-1]) / "usr/share/new").write_text("whole")
+
+    monkeypatch.setattr(shutil, "which", lambda name: name)
+    monkeypatch.setattr(subprocess, "run", run)
+    return commands
+
+
+def test_a_package_replaces_what_was_unpacked_before(tmp_path: Path, apt: list[list[str]]) -> None:
+    (tmp_path / "usr/share").mkdir(parents=True)
+    (tmp_path / "usr/share/old").write_text("cut off")
+    debian.unpack("package", tmp_path)
+    assert [path.name for path in (tmp_path / "usr/share").iterdir()] == ["new"]
+    assert [path.name for path in tmp_path.iterdir()] == ["usr"]
+    assert [command[0] for command in apt] == ["apt-get", "apt-get", "dpkg-deb"]
+
+
+def test_a_package_that_does_not_exist_fails_with_apts_reason(tmp_path: Path, apt: list[list[str]]) -> None:
+    with pytest.raises(DataUnavailable, match="Unable to locate package missing"):
+        debian.unpack("missing", tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_directory_that_cannot_be_written_is_told(tmp_path: Path, apt: list[list[str]]) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(DataUnavailable, match="cannot be unpacked into"):
+        debian.unpack("package", tmp_path / "file")
+
+
+def test_damaged_data_is_fetched_anew(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    damaged = copied(source, tmp_path)
+    whole = (damaged / "t10k-labels-idx1-ubyte.gz").read_bytes()
+    (damaged / "t10k-labels-idx1-ubyte.gz").write_bytes(whole[:-100])
+    monkeypatch.setattr(fashion_mnist, "_already_here", lambda: damaged)
+
+    def mend(*_: object) -> None:
+        (damaged / "t10k-labels-idx1-ubyte.gz").write_bytes(whole)
+
+    monkeypatch.setattr(debian, "unpack", mend)
+    assert fashion_mnist.fetch() == damaged
 
 
 def test_an_apt_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

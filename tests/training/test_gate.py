@@ -84,6 +84,16 @@ def test_the_test_metric_is_measured_through_the_file(classifier: Classifier, da
     assert judgement.uncalibrated.ece != judgement.calibrated.ece
 
 
+def test_figures_and_gate_follow_the_file_and_not_the_network(
+    classifier: Classifier, dataset: ImageDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.gate.check_parity", lambda *_: 0.0)
+    broken = Altered(script(classifier), lambda scores_NK: scores_NK.roll(1, dims=1))
+    assert judge(classifier, broken, dataset, decoding(), 0.0).calibrated.accuracy < 0.5
+    with pytest.raises(GateFailed, match="accuracy"):
+        judge(classifier, broken, dataset, decoding(), 0.9)
+
+
 def test_an_accuracy_below_the_least_fails_the_gate(classifier: Classifier, dataset: ImageDataset) -> None:
     with pytest.raises(GateFailed, match=r"accuracy: 90\.00%.*--min-accuracy is 90\.10%"):
         judge(classifier, Exported(script(classifier)), dataset, decoding(), 0.901)

@@ -28,15 +28,25 @@ def unpack(package: str, into: Path) -> None:
         # As root, apt would else hand the download to a user who cannot write here.
         "-oAPT::Sandbox::User=",
     ]
-    for folder in ("state/lists/partial", "cache/archives/partial"):
-        (work / folder).mkdir(parents=True, exist_ok=True)
     try:
+        for folder in ("state/lists/partial", "cache/archives/partial"):
+            (work / folder).mkdir(parents=True, exist_ok=True)
         _run(["apt-get", *options, "-qq", "update"], work)
         _run(["apt-get", *options, "-qq", "download", package], work)
         archive = max(work.glob(f"{package}_*.deb"), key=os.path.getmtime)
-        _run(["dpkg-deb", "-x", str(archive), str(into.absolute())], work)
+        _run(["dpkg-deb", "-x", str(archive), str(work / "tree")], work)
+        _move(work / "tree", into)
+    except OSError as error:
+        raise DataUnavailable(f"{package} cannot be unpacked into {into}: {error.strerror}") from error
     finally:
-        shutil.rmtree(work)
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _move(tree: Path, into: Path) -> None:
+    # Whole or not at all: an unpacking that was cut off must not look like the data.
+    for part in tree.iterdir():
+        shutil.rmtree(into / part.name, ignore_errors=True)
+        part.rename(into / part.name)
 
 
 def _run(command: list[str], directory: Path) -> None:

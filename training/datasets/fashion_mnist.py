@@ -58,12 +58,12 @@ def load(data: Path | None, validation_fraction: float, seed: int, limit: int | 
         data: Directory to read it from; None looks in the known places.
         validation_fraction: Share of the training images held out for choosing.
         seed: Of the split.
-        limit: Use only this many training and this many test images, drawn with the seed.
+        limit: Use only the first so many training and test images; the published files are in random order.
 
     Raises:
         DataUnavailable: It is nowhere, or its bytes are not the canonical ones.
     """
-    files = {name: _read(directory, name) for directory in [locate(data)] for name in SHA256}
+    files = _read_all(locate(data))
     train_validation = _first(_parse(files, "train"), limit)
     train, validation = split(train_validation, validation_fraction, seed)
     digest = hashlib.sha256("".join(SHA256.values()).encode()).hexdigest()
@@ -90,12 +90,19 @@ def fetch() -> Path:
         DataUnavailable: Neither way works.
     """
     if directory := _already_here():
-        return directory
+        try:
+            _read_all(directory)
+            return directory
+        except DataUnavailable as error:
+            _say(f"{error}; fetching it anew")
     try:
         debian.unpack(DEBIAN_PACKAGE, DOWNLOADS)
     except DataUnavailable as error:
-        print(f"{error}; trying torchvision's downloader", file=sys.stderr)  # noqa: T201 (`make data` talks)
-    return locate(None)
+        _say(f"{error}; trying torchvision's downloader")
+        _download()
+    directory = locate(None)
+    _read_all(directory)
+    return directory
 
 
 def _already_here() -> Path | None:
@@ -134,6 +141,14 @@ def _file(directory: Path, name: str) -> Path | None:
     return next((file for file in candidates if file.is_file()), None)
 
 
+def _read_all(directory: Path) -> dict[str, bytes]:
+    return {name: _read(directory, name) for name in SHA256}
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)  # noqa: T201 (`make data` talks to a person)
+
+
 def _read(directory: Path, name: str) -> bytes:
     file = _file(directory, name)
     if file is None:
@@ -156,7 +171,6 @@ def _parse(files: dict[str, bytes], part: str) -> LabelledImages:
 
 
 def _first(images: LabelledImages, limit: int | None) -> LabelledImages:
-    # The published files are in random order, so their beginning is a fair sample.
     return images if limit is None else images.take(torch.arange(min(limit, len(images))))
 
 
