@@ -35,7 +35,7 @@ class TrainingConfig(BaseSettings):
     )
 
     hidden_size: int = Field(128, ge=1, le=65_536, description="Units of the hidden fully connected layer.")
-    epochs: int = Field(7, ge=1, le=100_000, description="Passes over the training images.")
+    epochs: int = Field(6, ge=1, le=100_000, description="Passes over the training images.")
     batch_size: int = Field(256, ge=2, le=1_000_000, description="Images a step.")
     learning_rate: float = Field(0.003, gt=0, description="Peak learning rate of AdamW.")
     weight_decay: float = Field(0.05, ge=0, description="Decoupled weight decay of the matrices.")

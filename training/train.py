@@ -66,7 +66,8 @@ def train(classifier: Classifier, dataset: ImageDataset, config: TrainingConfig,
     best_epoch, best_score, best_state = 0, (-1.0, 0.0), classifier.state_dict()
     for epoch in range(config.epochs):
         loss, accuracy = _run_epoch(steps, epoch, progress)
-        logits_NK = logits_of(classifier, validation_images.images_NCHW)
+        with steps.autocast:
+            logits_NK = logits_of(classifier, validation_images.images_NCHW)
         validation_loss = F.cross_entropy(logits_NK, validation_images.labels_N).item()
         validation_accuracy = accuracy_of(logits_NK, validation_images.labels_N)
         elapsed_s = clock_s(classifier.device) - start_s
@@ -132,7 +133,7 @@ def fastest_precision(classifier: Classifier, images: LabelledImages, config: Tr
 
 
 def logits_of(classifier: Classifier, images_NCHW: Tensor) -> Tensor:
-    """Return fp32 logits of shape NK for all images, in evaluation mode and without augmentation."""
+    """Return logits of shape NK for all images, in evaluation mode and without augmentation."""
     classifier.network.eval()
     with torch.inference_mode():
         batches = [classifier.logits(batch_NCHW) for batch_NCHW in images_NCHW.split(EVALUATION_BATCH_SIZE)]

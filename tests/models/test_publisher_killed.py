@@ -1,8 +1,6 @@
-"""A publisher killed at any instant leaves the old version current and whole."""
+"""A publisher killed at any instant leaves a whole version current, and does not hinder the next."""
 
-import itertools
-import shutil
-import signal
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -11,68 +9,81 @@ from models.repository import Repository
 from tests.bundles import publish
 from tests.servers import ROOT
 
-# Runs in a process of its own, and kills itself at the n-th thing it does to the file system: the
-# interpreter's audit events come before each open, rename, mkdir, remove... takes effect.
-PUBLISHER = """
-import os, signal, sys
+# A process without torch, so that it can fork: each child publishes and kills itself at the n-th line that it
+# runs of the repository's or the bundle's code, for every n until one lives to the end.
+EXPERIMENT = """
+import itertools, json, os, shutil, signal, sys
 from datetime import UTC, datetime
 from pathlib import Path
-from models.bundle import describe_all
+from models import bundle, repository
 from models.manifest import Manifest
-from models.repository import Repository
 
-root, template, fatal_step = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
-steps = 0
+before, template, scratch = map(Path, sys.argv[1:])
+TRACED = (bundle.__file__, repository.__file__)
+MANIFEST = Manifest.parse((template / "manifest.json").read_bytes())
 
-def count(event, arguments):
-    global steps
-    changes = event in ("os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.truncate", "shutil.rmtree")
-    touches = event == "open" and str(root) in str(arguments[0])
-    if changes or touches:
-        steps += 1
-        if steps == fatal_step:
-            os.kill(os.getpid(), signal.SIGKILL)
 
-sys.addaudithook(count)
-repository = Repository(root)
-with repository.staging("shades") as staging:
-    (staging.directory / "golden").mkdir()
-    for path in ("model.ts.pt", "golden/0.png"):
-        (staging.directory / path).write_bytes((template / path).read_bytes())
-    manifest = Manifest.parse((template / "manifest.json").read_bytes())
-    files = describe_all(staging.directory)
-    changes = {"version": staging.version, "created_at": datetime.now(UTC), "files": files}
-    staging.write_manifest(manifest.model_copy(update=changes))
-    repository.publish("shades", staging)
+def publish(root):
+    with repository.Repository(root).staging("shades") as staging:
+        (staging.directory / "golden").mkdir()
+        for path in ("model.ts.pt", "golden/0.png"):
+            (staging.directory / path).write_bytes((template / path).read_bytes())
+        files = bundle.describe_all(staging.directory)
+        changes = {"version": staging.version, "created_at": datetime.now(UTC), "files": files}
+        staging.write_manifest(MANIFEST.model_copy(update=changes))
+        repository.Repository(root).publish("shades", staging)
+
+
+def killed_at(fatal_line, root):
+    child = os.fork()
+    if child:
+        return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    lines = 0
+
+    def trace(frame, event, argument):
+        nonlocal lines
+        if frame.f_code.co_filename not in TRACED:
+            return None
+        if event == "line":
+            lines += 1
+            if lines == fatal_line:
+                os.kill(os.getpid(), signal.SIGKILL)
+        return trace
+
+    sys.settrace(trace)
+    publish(root)
+    os._exit(0)
+
+
+outcomes = []
+for fatal_line in itertools.count(1):
+    root = scratch / "killed"
+    shutil.copytree(before, root)
+    killed = killed_at(fatal_line, root)
+    current = repository.Repository(root).open("shades").manifest.version
+    publish(root)
+    after = repository.Repository(root)
+    swept = [path.name for path in (root / "shades").glob(".*")] == [".lock"]
+    finished = after.open("shades").manifest.version == after.versions("shades")[-1]
+    outcomes.append({"current": current, "next": finished and swept})
+    shutil.rmtree(root)
+    if not killed:
+        break
+print(json.dumps(outcomes))
 """
 
 
-def run_publisher(root: Path, template: Path, fatal_step: int) -> int:
-    arguments = [str(root), str(template), str(fatal_step)]
-    return subprocess.run([sys.executable, "-c", PUBLISHER, *arguments], cwd=ROOT, check=False).returncode
-
-
-def test_killed_at_every_step_a_whole_version_stays_current(tmp_path: Path) -> None:
+def test_killed_at_every_line_a_whole_version_stays_current(tmp_path: Path) -> None:
     before = tmp_path / "before"
     first = publish(Repository(before), "shades")
-    outcomes = []
-    for fatal_step in itertools.count(1):
-        root = tmp_path / "killed"
-        shutil.copytree(before, root)
-        status = run_publisher(root, first.directory, fatal_step)
-        current = Repository(root).open("shades").manifest
-        outcomes.append(current.version == first.manifest.version)
-        if status == 0:
-            break
-        assert status == -signal.SIGKILL
-        # The next publisher is not hindered by what the killed one left.
-        if fatal_step % 5 == 0:
-            assert run_publisher(root, first.directory, 0) == 0
-            repository = Repository(root)
-            assert repository.open("shades").manifest.version == repository.versions("shades")[-1]
-            assert list((root / "shades").glob(".*")) == [root / "shades/.lock"]
-        shutil.rmtree(root)
+    command = [sys.executable, "-c", EXPERIMENT, str(before), str(first.directory), str(tmp_path)]
+    finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+    outcomes = json.loads(finished.stdout)
+    assert len(outcomes) > 200
+    assert all(outcome["next"] for outcome in outcomes)
     # Old until the one instant at which CURRENT is replaced, and never old again after it.
-    assert outcomes == sorted(outcomes, reverse=True)
-    assert outcomes.count(True) > 15
-    assert outcomes[-1] is False
+    still_old = [outcome["current"] == first.manifest.version for outcome in outcomes]
+    assert still_old == sorted(still_old, reverse=True)
+    assert still_old[0]
+    assert not still_old[-1]
