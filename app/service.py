@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from app.batching import Batcher
+from app.buffering import BodyBudget
 from app.decoding import Decoder
 from app.inference import LoadedModel, load, use_threads
 from app.metrics import Metrics
@@ -28,6 +29,7 @@ class Service:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.metrics = Metrics()
+        self.budget = BodyBudget(settings.max_buffered_bytes)
         self.device = choose_device(settings.device)
         self.repository = Repository(settings.models_dir)
         self.registry = Registry({"image": settings.default_image_model, "text": settings.default_text_model})

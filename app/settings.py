@@ -68,6 +68,11 @@ class Settings(BaseSettings):
         30, gt=0, le=3600, description="Time a request has; X-Request-Timeout-Ms may ask for less."
     )
     max_body_bytes: int = Field(32 * 1024**2, ge=1024, description="Largest request body.")
+    max_buffered_bytes: int = Field(
+        256 * 1024**2,
+        ge=1024,
+        description="Most bytes of request bodies held at a time, of all requests together.",
+    )
     max_image_pixels: int = Field(
         64_000_000, ge=1, description="Most pixels of an image, width times height; a model may allow fewer."
     )
@@ -96,7 +101,12 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level logged.")
 
     @model_validator(mode="after")
-    def _items_fit_the_queue(self) -> "Settings":
+    def _limits_fit_each_other(self) -> "Settings":
+        if self.max_body_bytes > self.max_buffered_bytes:
+            raise ValueError(
+                f"MAX_BODY_BYTES ({self.max_body_bytes}) is over MAX_BUFFERED_BYTES ({self.max_buffered_bytes}): "
+                "such a body could never be read"
+            )
         if self.max_items > self.queue_capacity:
             raise ValueError(
                 f"MAX_ITEMS ({self.max_items}) is over QUEUE_CAPACITY ({self.queue_capacity}): "

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from starlette.requests import ClientDisconnect
 
 from app.bodies import FORM_TYPE, IMAGE_TYPES, parse_body
+from app.buffering import Loan
 from app.errors import (
     BodyTooLarge,
     ClientDisconnected,
@@ -24,6 +25,7 @@ from app.routes.problems import documented
 from app.routes.service import ServiceOf
 from app.schemas import FailedItem, ImageInstance, ItemError, JsonRequest, PredictReply, TextInstance
 from app.service import Service
+from app.settings import Settings
 
 router = APIRouter(tags=["predict"])
 
@@ -107,28 +109,31 @@ async def predict_with_version(
 async def _answer(
     request: Request, service: Service, model: str | None, version: str | None, top_k: int | None
 ) -> Response:
-    settings = service.settings
     received_s: float = request.state.received_s
-    deadline_s = received_s + _timeout_s(request, settings.request_timeout_s)
+    deadline_s = received_s + _timeout_s(request, service.settings.request_timeout_s)
+    with service.budget.lend() as loan:
+        parsed = await _receive(request, service.settings, loan, deadline_s)
+        ask = Ask(
+            items=parsed.items,
+            model=_agreed("model", model, parsed.model),
+            version=version,
+            top_k=_agreed("top_k", top_k, parsed.top_k) or DEFAULT_TOP_K,
+            received_s=received_s,
+            deadline_s=deadline_s,
+        )
+        return _reply(request, await _unless_gone(request, service, ask))
+
+
+async def _receive(request: Request, settings: Settings, loan: Loan, deadline_s: float) -> ParsedBody:
     try:
         async with asyncio.timeout(deadline_s - time.monotonic()):
-            body = await _read(request, settings.max_body_bytes)
-            parsed = await _parse(request, body, settings.max_items)
+            body = await _read(request, settings.max_body_bytes, loan)
+            return await _parse(request, body, settings.max_items)
     except TimeoutError:
         raise DeadlineExceeded("the time ran out before the whole body was here") from None
-    ask = Ask(
-        items=parsed.items,
-        model=_agreed("model", model, parsed.model),
-        version=version,
-        top_k=_agreed("top_k", top_k, parsed.top_k) or DEFAULT_TOP_K,
-        received_s=received_s,
-        deadline_s=deadline_s,
-    )
-    answer = await _unless_gone(request, service, ask)
-    return _reply(request, answer)
 
 
-async def _read(request: Request, max_bytes: int) -> bytes:
+async def _read(request: Request, max_bytes: int, loan: Loan) -> bytes:
     too_large = BodyTooLarge(f"the body is over {max_bytes} bytes; send less at once")
     # The HTTP parser has seen to it that the header is a number.
     if int(request.headers.get("content-length", 0)) > max_bytes:
@@ -136,9 +141,10 @@ async def _read(request: Request, max_bytes: int) -> bytes:
     body = bytearray()
     try:
         async for chunk in request.stream():
-            body += chunk
-            if len(body) > max_bytes:
+            if len(body) + len(chunk) > max_bytes:
                 raise too_large
+            loan.take(len(chunk))
+            body += chunk
     except ClientDisconnect:
         raise ClientDisconnected from None
     return bytes(body)

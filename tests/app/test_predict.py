@@ -211,6 +211,20 @@ def test_a_chunked_body_over_the_limit_is_refused(shades: Repository, serve: Ser
     assert labels(client.post("/predict", content=png(250), headers=PNG)) == ["light"]
 
 
+def test_bodies_that_together_take_too_much_memory_are_refused_and_give_it_back(
+    shades: Repository, serve: Serve
+) -> None:
+    running = serve(max_body_bytes=2000, max_buffered_bytes=3000).until_ready()
+    head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 2000\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", running.port), timeout=20) as slow:
+        slow.sendall(head + b"x" * 1999)
+        until(lambda: running.service.budget.held_bytes == 1999)
+        refused = running.client.post("/predict", content=b"x" * 1500, headers=PNG)
+        assert "held already" in problem(refused, 503, "overloaded").detail
+        assert labels(running.client.post("/predict", content=png(250), headers=PNG)) == ["light"]
+    until(lambda: running.service.budget.held_bytes == 0)
+
+
 @pytest.mark.parametrize("asked", ["0", "-5", "soon", "nan", ""])
 def test_a_timeout_that_is_off_is_named(running: Running, asked: str) -> None:
     headers = PNG | {"X-Request-Timeout-Ms": asked}

@@ -98,6 +98,12 @@ def test_a_request_must_fit_the_queue(monkeypatch: pytest.MonkeyPatch) -> None:
         read_settings([])
 
 
+def test_a_body_must_fit_the_buffer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LANTERN_MAX_BUFFERED_BYTES", "4096")
+    with pytest.raises(SettingsError, match=r"MAX_BODY_BYTES .* is over MAX_BUFFERED_BYTES \(4096\)"):
+        read_settings([])
+
+
 def test_settings_are_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
         Settings().port = 1  # type: ignore[misc]  # mypy knows it too
