@@ -33,6 +33,11 @@ async def ready(service: ServiceOf, response: Response) -> Ready:
     return Ready(status=status, detail=_detail(service, status), models=_models(service))
 
 
+# Load balancers and `wget --spider` probe with HEAD.
+router.add_api_route("/health/live", live, methods=["HEAD"], include_in_schema=False)
+router.add_api_route("/health/ready", ready, methods=["HEAD"], include_in_schema=False)
+
+
 @router.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse)
 async def metrics(service: ServiceOf) -> Response:
     """The series, in Prometheus's text format."""

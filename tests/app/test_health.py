@@ -19,6 +19,11 @@ def test_the_process_is_live_whatever_its_models_are(serve: Serve) -> None:
     assert serve().client.get("/health/live").json() == {"status": "live"}
 
 
+def test_a_probe_may_use_head(serve: Serve) -> None:
+    client = serve().client
+    assert [client.head(f"/health/{which}").status_code for which in ("live", "ready")] == [200, 503]
+
+
 def test_ready_once_every_model_is_warm(shades: Repository, serve: Serve) -> None:
     publish(shades, "other")
     status, body = ready(serve().until_ready())
