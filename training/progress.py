@@ -1,5 +1,6 @@
 """What a person sees while a model trains."""
 
+import shutil
 import sys
 from typing import Never, TextIO
 
@@ -9,6 +10,8 @@ from tqdm import tqdm
 # Reading a loss from a GPU waits for it, so it is not done at every step.
 STEPS_A_REFRESH = 10
 SMOOTHING = 0.2
+# Fits a terminal of 80 columns with all its figures.
+LAYOUT = "{desc} |{bar:10}| {elapsed}<{remaining}{postfix}"
 
 
 class Progress:
@@ -36,7 +39,7 @@ class Progress:
 
     def end_epoch(self, validation_loss: float, validation_accuracy: float) -> None:
         """Close the bar, with the validation figures."""
-        figures = f"{self._figures()}, val_loss {validation_loss:.3f}, val_acc {validation_accuracy:.2%}"
+        figures = f"{self._figures()}, val {validation_loss:.3f} acc {validation_accuracy:.2%}"
         self._bar.set_postfix_str(figures)
         self._bar.close()
         if not self.stream.isatty():
@@ -49,11 +52,22 @@ class Progress:
     def _make_bar(self, title: str, steps: int, *, disable: bool) -> "tqdm[Never]":
         self._title = title
         self._steps = 0
-        return tqdm(total=steps, desc=title, unit="step", file=self.stream, mininterval=0.2, disable=disable)
+        # A terminal without a size, as containers may have, would otherwise show nothing at all.
+        columns, rows = shutil.get_terminal_size(fallback=(100, 24))
+        return tqdm(
+            total=steps,
+            desc=title,
+            file=self.stream,
+            mininterval=0.2,
+            bar_format=LAYOUT,
+            ncols=columns,
+            nrows=rows,
+            disable=disable,
+        )
 
     def _figures(self) -> str:
         loss, accuracy = self._running or (float("nan"), float("nan"))
-        return f"loss {loss:.3f}, acc {accuracy:.2%}"
+        return f"loss {loss:.3f} acc {accuracy:.2%}"
 
 
 def _smoothed(before: tuple[float, float] | None, now: tuple[float, float]) -> tuple[float, float]:

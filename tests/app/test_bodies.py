@@ -1,5 +1,4 @@
 import json
-import time
 
 import pytest
 from hypothesis import given
@@ -8,6 +7,7 @@ from hypothesis import strategies as st
 from app.bodies import IMAGE_TYPES, parse_body
 from app.errors import InvalidRequest, ServingError, TooManyItems, UnsupportedMediaType
 from app.items import Item
+from app.schemas import JsonRequest
 
 FORM = "multipart/form-data; boundary=xyz"
 
@@ -94,12 +94,12 @@ def test_a_charset_that_is_none_is_refused_with_those_taken(charset: str) -> Non
 
 
 @pytest.mark.parametrize("filler", [b"[],", b"{},", b"1,"])
-def test_json_of_countless_values_is_refused_before_it_is_parsed(filler: bytes) -> None:
-    body = b'{"instances": [' + filler * 3_000_000 + b"1]}"
-    start_s = time.perf_counter()
+def test_json_of_countless_values_is_refused_before_it_is_parsed(
+    filler: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(JsonRequest, "model_validate_json", lambda _: pytest.fail("it was parsed"))
     with pytest.raises(InvalidRequest, match="over 100000 values"):
-        parse_body("application/json", body, 9)
-    assert time.perf_counter() - start_s < 0.5
+        parse_body("application/json", b'{"instances": [' + filler * 100_000 + b"1]}", 9)
 
 
 def from_json(body: object, max_items: int = 9) -> tuple[Item | ServingError, ...]:

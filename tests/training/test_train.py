@@ -1,5 +1,6 @@
 import copy
 import io
+import re
 from typing import Any
 
 import pytest
@@ -157,11 +158,20 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_a_terminal_sees_a_bar_with_times_loss_and_accuracy(dataset: ImageDataset) -> None:
+@pytest.mark.parametrize("columns", ["0", "80", "200"])
+def test_a_terminal_sees_a_bar_with_times_loss_and_accuracy(
+    dataset: ImageDataset, monkeypatch: pytest.MonkeyPatch, columns: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
     terminal = Terminal()
     train(fresh(dataset), dataset, config(epochs=2), Progress(2, terminal))
-    for shown in ("epoch 1/2", "epoch 2/2", "100%", "8/8", "loss ", "acc ", "val_acc ", "<00:00"):
-        assert shown in terminal.getvalue()
+    shown = terminal.getvalue().replace("\r", "\n").splitlines()
+    for epoch in ("epoch 1/2", "epoch 2/2"):
+        last = [line for line in shown if line.startswith(epoch)][-1]
+        assert re.fullmatch(
+            epoch + r" \|[^|]{10}\| \d\d:\d\d<00:00, loss \d\.\d{3} acc [\d.]+%, val \d\.\d{3} acc [\d.]+%",
+            last,
+        )
 
 
 def test_a_file_gets_one_line_an_epoch(dataset: ImageDataset) -> None:
