@@ -49,12 +49,12 @@ assert config["StopSignal"] == "SIGTERM", config.get("StopSignal")
 print("user", config["User"], "- command", config["Cmd"])
 PYTHON
 
-say "train on a slice, as the image's own user, into a volume"
+say "fetch the data and train on a slice, as the image's own user, into volumes"
 mkdir -p "$artifacts" "$data"
-cp -r data/. "$data/"
 chown -R 10001 "$artifacts" "$data"
 training=$(buildah "${store[@]}" from lantern-training)
 volumes=(--volume "$artifacts:/srv/lantern/models/artifacts" --volume "$data:/srv/lantern/data")
+buildah "${store[@]}" run "${volumes[@]}" "$training" -- python3 -m training.datasets.fashion_mnist
 buildah "${store[@]}" run "${volumes[@]}" "$training" -- \
   python3 -m training --limit 2000 --epochs 1 --precision fp32 --min-accuracy 0.2
 
