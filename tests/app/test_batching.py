@@ -318,23 +318,33 @@ async def test_a_batch_too_large_for_the_memory_is_halved_before_anyone_sees_an_
 
 
 async def test_a_client_that_leaves_while_its_batch_is_run_in_halves_harms_nobody() -> None:
-    model = Model(largest=2)
-    async with batcher_of(model, dict.fromkeys((1, 2, 4), 0.01), max_batch_size=4) as batcher:
-        first = await hold(model, batcher)
+    first_runs, all_run, go_on, fail = (threading.Event() for _ in range(4))
+    batches: list[list[int]] = []
+
+    def infer(examples_N1: Tensor) -> Tensor:
+        batches.append(examples_N1[:, 0].tolist())
+        if len(examples_N1) == 1 and not first_runs.is_set():
+            first_runs.set()
+            assert go_on.wait(PATIENCE_S)
+        if len(examples_N1) == 4:
+            all_run.set()
+            assert fail.wait(PATIENCE_S)
+            raise torch.OutOfMemoryError("simulated")
+        return examples_N1.float()
+
+    async with batcher_of(infer, dict.fromkeys((1, 2, 4), 0.01), max_batch_size=4) as batcher:
+        first = batcher.admit(1, FAR_S)
+        put(batcher, first, [0])
+        assert await asyncio.to_thread(first_runs.wait, PATIENCE_S)
         tickets = batcher.admit(4, FAR_S)
         put(batcher, tickets, [1, 2, 3, 4])
-        model.gate.set()
-        await answers(first)
-        model.gate.clear()
-        await model.is_running()
+        go_on.set()
+        assert await asyncio.to_thread(all_run.wait, PATIENCE_S)
         batcher.cancel([tickets[0], tickets[3]])
-        model.gate.set()
+        fail.set()
         assert (await answers(tickets))[1:3] == [2, 3]
-        assert [batch for batch in model.batches if len(batch) < 4] in (
-            [[0], [2], [3]],
-            [[0], [2, 3]],
-            [[0], [1, 2], [3, 4]],
-        )
+        await answers(first)
+    assert batches == [[0], [1, 2, 3, 4], [2], [3]]
 
 
 async def test_decoding_ahead_counts_at_admission() -> None:
