@@ -27,7 +27,7 @@ def main() -> int:
 
 
 def _refuse(error: Exception) -> int:
-    print(f"the service did not start: {error}", file=sys.stderr)  # noqa: T201 (not a record of the service)
+    print(f"the service did not start: {error}", file=sys.stderr)
     return 2
 
 

@@ -96,10 +96,9 @@ class Reloader:
         """The batchers of versions that were swapped out and still have items to answer."""
         return list(self._draining)
 
-    async def close(self) -> None:
-        """Close the versions that are still draining, and take up no further load."""
+    def close(self) -> None:
+        """Take up no further load; one in progress ends on its own."""
         self._loader.shutdown(wait=False, cancel_futures=True)
-        await asyncio.gather(*(batcher.close() for batcher in self.draining()))
 
     async def _bring_up_to_date(self, name: str) -> None:
         current: Current | None = None
@@ -112,13 +111,9 @@ class Reloader:
                 return
             start_s = time.monotonic()
             loaded = await self._in_thread(lambda: self._load(self._repository.open(name, current)))
-        except ModelsError as error:
+        except Exception as error:
             if self._is_due(name, current):
                 self._refuse(name, current, error)
-            return
-        except Exception as error:
-            logger.exception("loading %s failed", name)
-            self._refuse(name, current, error)
             return
         self._metrics.load_seconds.labels(name).observe(time.monotonic() - start_s)
         self._go_live(name, loaded)
@@ -142,11 +137,15 @@ class Reloader:
         again = before is not None and before.current == current
         wait_s = min(LONGEST_RETRY_S, 2 * before.wait_s) if before and again else FIRST_RETRY_S
         self._failed[name] = Attempt(current, wait_s, time.monotonic() + wait_s)
-        detail = str(error) if isinstance(error, ModelsError) else "the service's log says why"
+        expected = isinstance(error, ModelsError)
+        detail = str(error) if expected else "the service's log says why"
         version = current.version if current else None
         self._metrics.loads.labels(name, "refused").inc()
         self._registry.refusals[name] = Refusal(version, type(error).__name__, detail, datetime.now(UTC))
-        logger.error("%s %s is refused: %s: %s", name, version or "", type(error).__name__, error)
+        traceback = None if expected else error
+        logger.error(
+            "%s %s is refused: %s: %s", name, version or "", type(error).__name__, error, exc_info=traceback
+        )
 
     def _go_live(self, name: str, loaded: LoadedModel) -> None:
         live = LiveModel(loaded, self._make_batcher(loaded), datetime.now(UTC))

@@ -72,8 +72,8 @@ class Service:
             self._watch.cancel()
             await asyncio.wait([self._watch])
         self._decoder.close()
-        await asyncio.gather(*(model.batcher.close() for model in self.registry.live.values()))
-        await self._reloader.close()
+        self._reloader.close()
+        await asyncio.gather(*(batcher.close() for batcher in self._batchers()))
 
     def _batchers(self) -> list[Batcher]:
         live = [model.batcher for model in self.registry.live.values()]

@@ -26,4 +26,4 @@ def settings_table() -> str:
 
 
 if __name__ == "__main__":
-    print(settings_table(), end="")  # noqa: T201 (the page)
+    print(settings_table(), end="")

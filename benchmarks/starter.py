@@ -38,7 +38,7 @@ def main() -> None:
         models_dir = arguments.models_dir or Path(scratch)
         if arguments.models_dir is None:
             start_s = time.perf_counter()
-            subprocess.run([sys.executable, "-m", "training", "--models-dir", str(models_dir)], check=True)  # noqa: S603
+            subprocess.run([sys.executable, "-m", "training", "--models-dir", str(models_dir)], check=True)
             print(f"python -m training, whole command: {time.perf_counter() - start_s:.0f} s")
         scores_NK, labels_N, took_s = _ask_for_the_test_set(models_dir, arguments.port)
     accuracy = (scores_NK.argmax(1) == labels_N).float().mean().item()

@@ -18,9 +18,9 @@ def main() -> int:
     try:
         Repository(arguments.models_dir).rollback(arguments.name, arguments.version)
     except (ModelsError, OSError) as error:
-        print(f"nothing was changed: {error}", file=sys.stderr)  # noqa: T201 (the program's own voice)
+        print(f"nothing was changed: {error}", file=sys.stderr)
         return 1
-    print(f"{arguments.name} {arguments.version} is current")  # noqa: T201
+    print(f"{arguments.name} {arguments.version} is current")
     return 0
 
 

@@ -20,7 +20,7 @@ def main() -> int:
     except ValidationError as error:
         for problem in error.errors():
             option = "--" + "-".join(str(step) for step in problem["loc"]).replace("_", "-")
-            print(f"{option}: {problem['msg']}, got {problem['input']!r}", file=sys.stderr)  # noqa: T201
+            print(f"{option}: {problem['msg']}, got {problem['input']!r}", file=sys.stderr)
         return 2
     return _run(config)
 
@@ -36,7 +36,7 @@ def _run(config: TrainingConfig) -> int:
         return _tell(f"nothing was published: {error or type(error).__name__}", 1)
     except KeyboardInterrupt:
         return _tell("interrupted: nothing was published", INTERRUPTED)
-    print(f"published {bundle.manifest.name}/{bundle.manifest.version} in {bundle.directory}")  # noqa: T201
+    print(f"published {bundle.manifest.name}/{bundle.manifest.version} in {bundle.directory}")
     return _make_default(config) if config.default else 0
 
 
@@ -49,7 +49,7 @@ def _make_default(config: TrainingConfig) -> int:
 
 
 def _tell(line: str, status: int) -> int:
-    print(line, file=sys.stderr)  # noqa: T201 (the program's own voice)
+    print(line, file=sys.stderr)
     return status
 
 

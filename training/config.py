@@ -63,11 +63,11 @@ class TrainingConfig(BaseSettings):
     @classmethod
     def settings_customise_sources(  # noqa: D102 (pydantic-settings' own hook)
         cls,
-        settings_cls: type[BaseSettings],  # noqa: ARG003 (the hook's signature)
+        settings_cls: type[BaseSettings],  # noqa: ARG003 (the hook passes all of them)
         init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 (likewise)
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 (likewise)
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 (likewise)
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         # Only the command line: a stray NAME or SEED in the environment must not change a training run.
         return (init_settings,)

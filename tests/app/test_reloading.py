@@ -39,16 +39,20 @@ def traffic(port: int, clients: int = 4) -> Iterator[list[tuple[int, str]]]:
             thread.join()
 
 
+def until_more(answers: list[tuple[int, str]], count: int) -> None:
+    before = len(answers)
+    until(lambda: len(answers) > before + count)
+
+
 def test_a_new_version_takes_over_under_load_without_a_failed_request(shades: Repository, serve: Serve) -> None:
     running = serve().until_ready()
     versions = [shades.current("shades").version]
     with traffic(running.port) as answers:
-        until(lambda: len(answers) > 20)
+        until_more(answers, 20)
         for index in (0, 1, 2, 0, 1):
             version = publish(shades, "shades", Always(index)).manifest.version
             running.until_version("shades", version)
-            seen = len(answers)
-            until(lambda before=seen: len(answers) > before + 20)  # type: ignore[misc]
+            until_more(answers, 20)
             versions.append(version)
     assert {status for status, _ in answers} == {200}
     in_order = [version for _, version in answers]
@@ -99,8 +103,7 @@ def test_a_corrupt_version_is_refused_while_the_old_one_serves_on(
             fresh.write_text(f"{staging.version} {'0' * 64}\n")
             fresh.replace(directory / "CURRENT")
         until(lambda: "shades" in running.service.registry.refusals)
-        seen = len(answers)
-        until(lambda: len(answers) > seen + 10)
+        until_more(answers, 10)
     assert {*answers} == {(200, good)}
     ready = running.client.get("/health/ready")
     assert ready.status_code == 200

@@ -146,7 +146,7 @@ def _read_all(directory: Path) -> dict[str, bytes]:
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr)  # noqa: T201 (`make data` talks to a person)
+    print(line, file=sys.stderr)
 
 
 def _read(directory: Path, name: str) -> bytes:
@@ -176,6 +176,6 @@ def _first(images: LabelledImages, limit: int | None) -> LabelledImages:
 
 if __name__ == "__main__":
     try:
-        print(f"Fashion-MNIST is in {fetch()}")  # noqa: T201 (the answer of `make data`)
+        print(f"Fashion-MNIST is in {fetch()}")
     except DataUnavailable as unavailable:
         raise SystemExit(str(unavailable)) from None
