@@ -3,6 +3,7 @@
 import sys
 
 from app import logs
+from app.api_keys import ApiKeysInvalid
 from app.settings import SettingsError, read_settings
 from models.errors import DeviceUnavailable
 
@@ -21,7 +22,7 @@ def main() -> int:
 
     try:
         app = create_app(settings)
-    except DeviceUnavailable as error:
+    except (DeviceUnavailable, ApiKeysInvalid) as error:
         return _refuse(error)
     return Server(app, settings).serve_until_stopped()
 

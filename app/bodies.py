@@ -1,6 +1,7 @@
 """A request's body -> its items, for each content type that /predict takes."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
@@ -10,7 +11,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 if TYPE_CHECKING:  # the parser's module defines it for type checkers only
     from python_multipart.multipart import MultipartCallbacks
 
-from app.errors import InvalidRequest, ServingError, TooManyItems, UnsupportedMediaType, explain
+from app.errors import InvalidRequest, ServingError, TextTooLong, TooManyItems, UnsupportedMediaType, explain
 from app.items import Item, ParsedBody
 from app.schemas import ImageInstance, JsonRequest, TextInstance
 
@@ -32,18 +33,27 @@ FORM_TYPE = "multipart/form-data"
 FILE_FIELD = "file"
 
 
-def parse_body(content_type: str | None, body: bytes, max_items: int) -> ParsedBody:
+@dataclass(frozen=True)
+class BodyLimits:
+    """How much a body may hold."""
+
+    max_items: int
+    max_text_chars: int
+
+
+def parse_body(content_type: str | None, body: bytes, limits: BodyLimits) -> ParsedBody:
     """Split a body into items.
 
     Args:
         content_type: The header, with its parameters.
         body: The whole body.
-        max_items: Most items allowed.
+        limits: How much it may hold.
 
     Raises:
         UnsupportedMediaType: The type is none of those taken.
         InvalidRequest: The body is not what its type says; the detail names the field.
         TooManyItems: It holds more items than allowed.
+        TextTooLong: It is one text, longer than allowed; in JSON that is the instance's own error.
     """
     name, options = parse_options_header(content_type)
     media_type = name.decode("latin-1")
@@ -53,14 +63,14 @@ def parse_body(content_type: str | None, body: bytes, max_items: int) -> ParsedB
             f"content type {media_type or 'missing'!r} is not taken; send {', '.join(IMAGE_TYPES)}, {FORM_TYPE}, "
             "text/plain or application/json"
         )
-    return parse(body, options, max_items)
+    return parse(body, options, limits)
 
 
-def _raw_image(body: bytes, _options: dict[bytes, bytes], _max_items: int) -> ParsedBody:
+def _raw_image(body: bytes, _options: dict[bytes, bytes], _limits: BodyLimits) -> ParsedBody:
     return ParsedBody((Item("image", body),))
 
 
-def _plain_text(body: bytes, options: dict[bytes, bytes], _max_items: int) -> ParsedBody:
+def _plain_text(body: bytes, options: dict[bytes, bytes], limits: BodyLimits) -> ParsedBody:
     charset = options.get(b"charset", b"utf-8").decode("latin-1").lower()
     if charset not in CHARSETS:
         raise InvalidRequest(f"content-type: charset {charset!r} is not taken; send one of {', '.join(CHARSETS)}")
@@ -68,40 +78,43 @@ def _plain_text(body: bytes, options: dict[bytes, bytes], _max_items: int) -> Pa
         text = body.decode(charset)
     except UnicodeError:
         raise InvalidRequest(f"body: is not {charset} text") from None
-    return ParsedBody((Item("text", text.encode()),))
+    return ParsedBody((_text(text, limits),))
 
 
-def _json(body: bytes, _options: dict[bytes, bytes], max_items: int) -> ParsedBody:
+def _json(body: bytes, _options: dict[bytes, bytes], limits: BodyLimits) -> ParsedBody:
     if sum(body.count(separator) for separator in (b",", b"[", b"{")) > MOST_JSON_VALUES:
         raise InvalidRequest(f"body: has over {MOST_JSON_VALUES} values; send fewer items at once")
     try:
         request = JsonRequest.model_validate_json(body)
     except ValidationError as error:
         raise InvalidRequest(explain(error.errors()[0])) from None
-    _check_count(len(request.instances), max_items)
-    items = tuple(_instance(index, instance) for index, instance in enumerate(request.instances))
+    _check_count(len(request.instances), limits.max_items)
+    items = tuple(_instance(index, instance, limits) for index, instance in enumerate(request.instances))
     return ParsedBody(items, request.model, request.top_k)
 
 
-def _instance(index: int, instance: object) -> Item | ServingError:
+def _instance(index: int, instance: object, limits: BodyLimits) -> Item | ServingError:
     schema: type[BaseModel] = TextInstance if isinstance(instance, dict) and "text" in instance else ImageInstance
     try:
         parsed: Any = schema.model_validate(instance)
     except ValidationError as error:
         return InvalidRequest(f"instances.{index}: {explain(error.errors()[0])}")
     if isinstance(parsed, TextInstance):
-        return Item("text", parsed.text.encode())
+        try:
+            return _text(parsed.text, limits)
+        except TextTooLong as error:
+            return TextTooLong(f"instances.{index}.text: {error.detail}")
     encoded = parsed.image.rpartition(",")[2] if parsed.image.startswith("data:") else parsed.image
     if not encoded.isascii():
         return InvalidRequest(f"instances.{index}.image: is not base64")
     return Item("image", encoded.encode("ascii"), base64=True)
 
 
-def _multipart(body: bytes, options: dict[bytes, bytes], max_items: int) -> ParsedBody:
+def _multipart(body: bytes, options: dict[bytes, bytes], limits: BodyLimits) -> ParsedBody:
     boundary = options.get(b"boundary")
     if not boundary:
         raise InvalidRequest(f"content-type: {FORM_TYPE} has no boundary; let your client set the header")
-    form = _Form(max_items)
+    form = _Form(limits.max_items)
     try:
         parser = MultipartParser(boundary, form.callbacks())
         parser.write(body)
@@ -112,6 +125,12 @@ def _multipart(body: bytes, options: dict[bytes, bytes], max_items: int) -> Pars
     if not form.files:
         raise InvalidRequest(f"{FILE_FIELD}: the form has no part of that name")
     return ParsedBody(tuple(Item("image", content) for content in form.files))
+
+
+def _text(text: str, limits: BodyLimits) -> Item:
+    if len(text) > limits.max_text_chars:
+        raise TextTooLong(f"the text has {len(text)} characters; at most {limits.max_text_chars} are allowed")
+    return Item("text", text.encode())
 
 
 def _check_count(count: int, max_items: int) -> None:
@@ -176,7 +195,7 @@ class _Form:
         self.ended = True
 
 
-_PARSERS: dict[str, Callable[[bytes, dict[bytes, bytes], int], ParsedBody]] = {
+_PARSERS: dict[str, Callable[[bytes, dict[bytes, bytes], BodyLimits], ParsedBody]] = {
     **dict.fromkeys((*IMAGE_TYPES, *IMAGE_ALIASES), _raw_image),
     FORM_TYPE: _multipart,
     "text/plain": _plain_text,

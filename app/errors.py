@@ -1,12 +1,13 @@
 """Every failure of a request, and the one table from code to HTTP status.
 
-    bytes ──────> items ───────────> ticket ────────────> example ───────────> scores ────> reply
-      │             │                  │                    │                    │
-      │             │                  │                    │                    └ inference_failed
-      │             │                  │                    └ undecodable_image, image_too_large
-      │             │                  └ overloaded, draining, model_not_ready
-      │             └ invalid_request, too_many_items, model_not_found, version_not_found
-      └ body_too_large, unsupported_media_type           deadline_exceeded: anywhere
+    headers ──> bytes ──────> items ───────────> ticket ────────────> example ───────────> scores ────> reply
+      │           │             │                  │                    │                    │
+      │           │             │                  │                    │                    └ inference_failed
+      │           │             │                  │                    └ undecodable_image, image_too_large
+      │           │             │                  └ overloaded, draining, model_not_ready
+      │           │             └ invalid_request, too_many_items, text_too_long, (model|version)_not_found
+      │           └ body_too_large, unsupported_media_type
+      └ unauthorized, rate_limited                                              deadline_exceeded: anywhere
 
 A failure knows its code; only this table knows HTTP. Bodies are RFC 9457 problem details.
 """
@@ -43,6 +44,7 @@ STATUS_BY_CODE = {
     "model_not_ready": 503,
     "deadline_exceeded": 504,
 }
+RETRY_LATER = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
 CLIENT_CLOSED_REQUEST = 499  # nginx's code for the log: nobody is left to read an answer
 
 
@@ -68,6 +70,18 @@ class UndecodableImage(ServingError):
     """The bytes are not a supported, whole image."""
 
     code = "undecodable_image"
+
+
+class Unauthorized(ServingError):
+    """API keys are configured, and the request has none that is valid."""
+
+    code = "unauthorized"
+
+
+class RateLimited(ServingError):
+    """One client asks more often than it may."""
+
+    code = "rate_limited"
 
 
 class NotFound(ServingError):
@@ -104,6 +118,12 @@ class ImageTooLarge(ServingError):
     """The image has more pixels than allowed."""
 
     code = "image_too_large"
+
+
+class TextTooLong(ServingError):
+    """The text is longer than allowed."""
+
+    code = "text_too_long"
 
 
 class TooManyItems(ServingError):
@@ -176,8 +196,10 @@ def problem(error: ServingError, request_id: str, errors: list[ItemError] | None
         errors=errors,
     )
     headers = {}
-    if error.status == HTTPStatus.SERVICE_UNAVAILABLE:
+    if error.status in RETRY_LATER:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s or 1)))
+    if error.status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = 'Bearer realm="lantern"'
     return Response(
         body.model_dump_json(exclude_none=True),
         status_code=error.status,

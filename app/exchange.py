@@ -88,7 +88,9 @@ class _Exchange:
             "duration_ms": round(1000 * elapsed_s, 3),
             "client": (self._scope.get("client") or ("",))[0],
         }
-        fields |= {key: self.state[key] for key in ("model", "version", "items", "detail") if key in self.state}
+        fields |= {
+            key: self.state[key] for key in ("caller", "model", "version", "items", "detail") if key in self.state
+        }
         # Probes come every few seconds for ever; they are of interest only when something else is wrong.
         level = logging.DEBUG if route in QUIET_ROUTES else logging.INFO
         logger.log(level, "request", extra={"fields": fields})

@@ -7,8 +7,9 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from app import errors
+from app.access import AccessMiddleware
 from app.exchange import ExchangeMiddleware
-from app.routes import health, models, predict, problems
+from app.routes import health, metrics, models, predict, problems
 from app.service import Service
 from app.settings import Settings
 from app.version import VERSION
@@ -19,6 +20,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     Raises:
         DeviceUnavailable: The device that the settings ask for is not on this machine.
+        ApiKeysInvalid: The file of keys that the settings name cannot be used.
     """
     service = Service(settings)
 
@@ -40,10 +42,13 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.service = service
     written = app.openapi
     # FastAPI keeps the document after the first call, and so does this.
-    document = functools.cache(lambda: problems.correct(written()))
+    document = functools.cache(lambda: problems.correct(written(), keys=service.keys is not None))
     app.openapi = document  # type: ignore[method-assign]  # FastAPI's documented way to extend it
     errors.install(app)
-    for routes in (predict, models, health):
-        app.include_router(routes.router)
+    for routes in (predict, models, metrics):
+        app.include_router(routes.router, responses=problems.documented(401, 429))
+    app.include_router(health.router)
+    app.add_middleware(AccessMiddleware, keys=service.keys, limiter=service.limiter)
+    # The last one added is the first to see a request.
     app.add_middleware(ExchangeMiddleware, service=service)
     return app

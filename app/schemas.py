@@ -159,6 +159,7 @@ class RequestLimits(Body):
 
     max_body_bytes: int
     max_image_pixels: int
+    max_text_chars: int
     max_items: int
     queue_capacity: int
     request_timeout_s: float

@@ -5,12 +5,14 @@ import logging
 import os
 from pathlib import Path
 
+from app.api_keys import ApiKeys
 from app.batching import Batcher
 from app.buffering import BodyBudget
 from app.decoding import Decoder
 from app.inference import LoadedModel, load, use_threads
 from app.metrics import Metrics
 from app.prediction import Predictor
+from app.rate_limit import RateLimiter
 from app.registry import Registry
 from app.reloading import Reloader
 from app.settings import Settings
@@ -29,6 +31,8 @@ class Service:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.metrics = Metrics()
+        self.keys = ApiKeys(settings.api_keys_file) if settings.api_keys_file else None
+        self.limiter = _limiter(settings)
         self.budget = BodyBudget(settings.max_buffered_bytes)
         self.device = choose_device(settings.device)
         self.repository = Repository(settings.models_dir)
@@ -39,17 +43,20 @@ class Service:
         self._decoder = Decoder(settings.decode_threads or cpus, settings.max_image_pixels)
         self.predictor = Predictor(self.registry, self._decoder, self.metrics)
         self._reloader = Reloader(self.repository, self.registry, self._load, self._make_batcher, self.metrics)
-        self._watch: asyncio.Task[None] | None = None
+        self._watches: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Begin loading; the service answers at once, and is ready once its models are warm."""
-        self._watch = asyncio.create_task(self._reloader.watch(self.settings.reload_interval_s))
+        interval_s = self.settings.reload_interval_s
+        self._watches.append(asyncio.create_task(self._reloader.watch(interval_s)))
+        if self.keys is not None and interval_s:
+            self._watches.append(asyncio.create_task(self.keys.watch(interval_s)))
 
     def leave(self) -> None:
         """Become unready, so that load balancers look elsewhere; requests are still answered."""
         self.leaving = True
-        if self._watch is not None:
-            self._watch.cancel()
+        for watch in self._watches:
+            watch.cancel()
 
     def refuse(self) -> None:
         """Admit nothing more; what was admitted is still answered."""
@@ -68,9 +75,9 @@ class Service:
 
     async def stop(self) -> None:
         """End the watch, the workers and the pools; work that does not end is left behind."""
-        if self._watch is not None:
-            self._watch.cancel()
-            await asyncio.wait([self._watch])
+        for watch in self._watches:
+            watch.cancel()
+        await asyncio.gather(*self._watches, return_exceptions=True)
         self._decoder.close()
         self._reloader.close()
         await asyncio.gather(*(batcher.close() for batcher in self._batchers()))
@@ -103,6 +110,12 @@ class Service:
         self.metrics.queue_items.labels(name).set_function(lambda: batcher.open_tickets)
         self.metrics.queue_capacity.labels(name).set(batcher.capacity)
         return batcher
+
+
+def _limiter(settings: Settings) -> RateLimiter | None:
+    if not settings.rate_limit_per_s:
+        return None
+    return RateLimiter(settings.rate_limit_per_s, settings.rate_limit_burst)
 
 
 def available_cpus(limit_file: Path = CGROUP_CPU_LIMIT) -> int:

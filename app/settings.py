@@ -76,10 +76,27 @@ class Settings(BaseSettings):
     max_image_pixels: int = Field(
         64_000_000, ge=1, description="Most pixels of an image, width times height; a model may allow fewer."
     )
+    max_text_chars: int = Field(100_000, ge=1, description="Longest text, in characters.")
     max_items: int = Field(64, ge=1, description="Most items in a request; at most QUEUE_CAPACITY.")
     decode_threads: int = Field(0, ge=0, le=256, description="Threads that decode images; 0: one a CPU.")
     inference_threads: int = Field(
         0, ge=0, le=256, description="CPU threads that a batch may use; 0: one a CPU this process may use."
+    )
+
+    api_keys_file: Path | None = Field(
+        None,
+        description="File of API keys that `python -m app.new_key` writes; read again when it changes. "
+        "Unset: anyone may ask.",
+    )
+    rate_limit_per_s: float = Field(
+        0,
+        ge=0,
+        le=1_000_000,
+        description="Requests a second that a client, by its key or else its address, may make on average; "
+        "0: no limit.",
+    )
+    rate_limit_burst: int = Field(
+        20, ge=1, le=1_000_000, description="Requests that a client may make at once, above the average."
     )
 
     drain_grace_s: float = Field(
@@ -92,7 +109,7 @@ class Settings(BaseSettings):
         30, ge=0, le=3600, description="After the grace: longest wait for admitted requests, then exit."
     )
     reload_interval_s: float = Field(
-        2, ge=0, le=86_400, description="How often new versions are looked for; 0: never after the start."
+        2, ge=0, le=86_400, description="How often new versions and API keys are looked for; 0: never again."
     )
 
     log_format: Literal["auto", "json", "text"] = Field(

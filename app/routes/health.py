@@ -1,10 +1,9 @@
-"""Is the process there, should traffic come, and how is it doing."""
+"""Is the process there, and should traffic come."""
 
 from dataclasses import asdict
 from typing import Literal
 
 from fastapi import APIRouter, Response
-from fastapi.responses import PlainTextResponse
 
 from app.registry import Refusal
 from app.routes.service import ServiceOf
@@ -36,12 +35,6 @@ async def ready(service: ServiceOf, response: Response) -> Ready:
 # Load balancers and `wget --spider` probe with HEAD.
 router.add_api_route("/health/live", live, methods=["HEAD"], include_in_schema=False)
 router.add_api_route("/health/ready", ready, methods=["HEAD"], include_in_schema=False)
-
-
-@router.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse)
-async def metrics(service: ServiceOf) -> Response:
-    """The series, in Prometheus's text format."""
-    return Response(service.metrics.render(), media_type=service.metrics.content_type)
 
 
 def refused(refusal: Refusal | None) -> FailedVersion | None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, TypeVar
 from fastapi import APIRouter, Path, Query, Request, Response
 from starlette.requests import ClientDisconnect
 
-from app.bodies import FORM_TYPE, IMAGE_TYPES, parse_body
+from app.bodies import FORM_TYPE, IMAGE_TYPES, BodyLimits, parse_body
 from app.buffering import Loan
 from app.errors import (
     BodyTooLarge,
@@ -128,7 +128,7 @@ async def _receive(request: Request, settings: Settings, loan: Loan, deadline_s:
     try:
         async with asyncio.timeout(deadline_s - time.monotonic()):
             body = await _read(request, settings.max_body_bytes, loan)
-            return await _parse(request, body, settings.max_items)
+            return await _parse(request, body, BodyLimits(settings.max_items, settings.max_text_chars))
     except TimeoutError:
         raise DeadlineExceeded("the time ran out before the whole body was here") from None
 
@@ -150,11 +150,11 @@ async def _read(request: Request, max_bytes: int, loan: Loan) -> bytes:
     return bytes(body)
 
 
-async def _parse(request: Request, body: bytes, max_items: int) -> ParsedBody:
+async def _parse(request: Request, body: bytes, limits: BodyLimits) -> ParsedBody:
     content_type = request.headers.get("content-type")
     if len(body) <= PARSE_INLINE_BYTES:
-        return parse_body(content_type, body, max_items)
-    return await asyncio.to_thread(parse_body, content_type, body, max_items)
+        return parse_body(content_type, body, limits)
+    return await asyncio.to_thread(parse_body, content_type, body, limits)
 
 
 async def _unless_gone(request: Request, service: Service, ask: Ask) -> Answer:

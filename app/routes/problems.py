@@ -3,18 +3,15 @@
 from http import HTTPStatus
 from typing import Any
 
-from app.errors import STATUS_BY_CODE, ServingError
+from app.access import OPEN_PATHS
+from app.errors import RETRY_LATER, STATUS_BY_CODE
 from app.schemas import Problem
 
 MEDIA_TYPE = "application/problem+json"
 
 
-# Codes of the table that nothing raises yet are not promised to clients.
-RAISED = {failure.code for failure in ServingError.__subclasses__()}
-
-
 def _documented(status: int) -> dict[int | str, dict[str, Any]]:
-    codes = [code for code, its in STATUS_BY_CODE.items() if its == status and code in RAISED]
+    codes = [code for code, its in STATUS_BY_CODE.items() if its == status]
     example = {
         "type": "about:blank",
         "title": HTTPStatus(status).phrase,
@@ -27,7 +24,11 @@ def _documented(status: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"model": Problem, "description": ", ".join(codes), "content": content}}
 
 
-PROBLEMS = {status: _documented(status) for status in sorted({STATUS_BY_CODE[code] for code in RAISED})}
+PROBLEMS = {status: _documented(status) for status in sorted(set(STATUS_BY_CODE.values()))}
+KEY_SCHEMES = {
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+}
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -35,13 +36,18 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: problem for each in statuses for status, problem in PROBLEMS[each].items()}
 
 
-def correct(document: dict[str, Any]) -> dict[str, Any]:
-    """Make FastAPI's document say what is really answered: it cannot know of `errors.install`.
+def correct(document: dict[str, Any], *, keys: bool) -> dict[str, Any]:
+    """Make FastAPI's document say what is really answered: it cannot know of `errors.install` nor of middleware.
 
-    Failures come as problem details only, no route gives FastAPI's own 422, and every answer has its id.
+    Failures come as problem details only, no route gives FastAPI's own 422, every answer has its id, and what is
+    not open to everyone needs a key if `keys` are configured.
     """
-    for operation in (each for path in document["paths"].values() for each in path.values()):
+    if keys:
+        document["components"]["securitySchemes"] = KEY_SCHEMES
+    for path, operation in ((path, each) for path, item in document["paths"].items() for each in item.values()):
         responses = operation["responses"]
+        if keys and path not in OPEN_PATHS:
+            operation["security"] = [{scheme: []} for scheme in KEY_SCHEMES]
         if "HTTPValidationError" in str(responses.get("422")):
             del responses["422"]
         for status, response in responses.items():
@@ -55,7 +61,9 @@ def correct(document: dict[str, Any]) -> dict[str, Any]:
 
 def _headers(status: str) -> dict[str, Any]:
     request_id = {"X-Request-ID": {"schema": {"type": "string"}, "description": "The client's, or a new one."}}
-    if int(status) != HTTPStatus.SERVICE_UNAVAILABLE:
+    if int(status) == HTTPStatus.UNAUTHORIZED:
+        return request_id | {"WWW-Authenticate": {"schema": {"type": "string"}, "description": "Bearer."}}
+    if int(status) not in RETRY_LATER:
         return request_id
     seconds = {
         "schema": {"type": "integer", "minimum": 1},

@@ -4,12 +4,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.bodies import IMAGE_TYPES, parse_body
-from app.errors import InvalidRequest, ServingError, TooManyItems, UnsupportedMediaType
-from app.items import Item
+from app.bodies import IMAGE_TYPES, BodyLimits, parse_body
+from app.errors import InvalidRequest, ServingError, TextTooLong, TooManyItems, UnsupportedMediaType
+from app.items import Item, ParsedBody
 from app.schemas import JsonRequest
 
 FORM = "multipart/form-data; boundary=xyz"
+
+
+def parse(content_type: str | None, body: bytes, max_items: int, max_text_chars: int = 1000) -> ParsedBody:
+    return parse_body(content_type, body, BodyLimits(max_items, max_text_chars))
 
 
 def form(*parts: tuple[str, bytes], end: bytes = b"--xyz--\r\n") -> bytes:
@@ -25,7 +29,7 @@ def file(content: bytes, filename: str = "a.png") -> tuple[str, bytes]:
 
 @pytest.mark.parametrize("content_type", [*IMAGE_TYPES, "image/jpg", "IMAGE/PNG", "image/png; charset=binary"])
 def test_a_raw_body_is_one_image(content_type: str) -> None:
-    assert parse_body(content_type, b"bytes", 1).items == (Item("image", b"bytes"),)
+    assert parse(content_type, b"bytes", 1).items == (Item("image", b"bytes"),)
 
 
 @pytest.mark.parametrize(
@@ -34,12 +38,12 @@ def test_a_raw_body_is_one_image(content_type: str) -> None:
 )
 def test_another_type_is_refused_with_the_ones_taken(content_type: str | None) -> None:
     with pytest.raises(UnsupportedMediaType, match=r"image/jpeg.*multipart/form-data.*text/plain.*json"):
-        parse_body(content_type, b"x", 1)
+        parse(content_type, b"x", 1)
 
 
 def test_a_form_gives_its_files_in_order() -> None:
     body = form(file(b"one"), file(b"two\r\n--x"), file(b""))
-    assert parse_body(FORM, body, 3).items == (
+    assert parse(FORM, body, 3).items == (
         Item("image", b"one"),
         Item("image", b"two\r\n--x"),
         Item("image", b""),
@@ -61,36 +65,36 @@ def test_a_form_gives_its_files_in_order() -> None:
 )
 def test_a_form_that_is_off_is_refused_with_the_reason(body: bytes, complaint: str) -> None:
     with pytest.raises(InvalidRequest, match=complaint):
-        parse_body(FORM, body, 9)
+        parse(FORM, body, 9)
 
 
 @pytest.mark.parametrize("content_type", ["multipart/form-data", f"multipart/form-data; boundary={'x' * 300}"])
 def test_a_form_needs_a_usable_boundary(content_type: str) -> None:
     with pytest.raises(InvalidRequest, match="boundary"):
-        parse_body(content_type, form(file(b"x")), 9)
+        parse(content_type, form(file(b"x")), 9)
 
 
 def test_a_form_of_too_many_files_is_refused() -> None:
     with pytest.raises(TooManyItems, match="at most 2"):
-        parse_body(FORM, form(file(b"1"), file(b"2"), file(b"3")), 2)
+        parse(FORM, form(file(b"1"), file(b"2"), file(b"3")), 2)
 
 
 def test_a_text_is_one_item_in_its_charset() -> None:
-    assert parse_body("text/plain", "naïve".encode(), 1).items == (Item("text", "naïve".encode()),)
-    latin = parse_body("text/plain; charset=ISO-8859-1", "naïve".encode("latin-1"), 1)
+    assert parse("text/plain", "naïve".encode(), 1).items == (Item("text", "naïve".encode()),)
+    latin = parse("text/plain; charset=ISO-8859-1", "naïve".encode("latin-1"), 1)
     assert latin.items == (Item("text", "naïve".encode()),)
 
 
 @pytest.mark.parametrize("content_type", ["text/plain", "text/plain; charset=US-ASCII"])
 def test_a_text_that_is_not_in_its_charset_is_refused(content_type: str) -> None:
     with pytest.raises(InvalidRequest, match=r"is not .* text"):
-        parse_body(content_type, b"\xff\xfe", 1)
+        parse(content_type, b"\xff\xfe", 1)
 
 
 @pytest.mark.parametrize("charset", ["klingon", "punycode", "unicode_escape", "idna", "undefined", "utf-7", "zip"])
 def test_a_charset_that_is_none_is_refused_with_those_taken(charset: str) -> None:
     with pytest.raises(InvalidRequest, match=r"is not taken; send one of utf-8"):
-        parse_body(f"text/plain; charset={charset}", b"a-!!!", 1)
+        parse(f"text/plain; charset={charset}", b"a-!!!", 1)
 
 
 @pytest.mark.parametrize("filler", [b"[],", b"{},", b"1,"])
@@ -99,11 +103,11 @@ def test_json_of_countless_values_is_refused_before_it_is_parsed(
 ) -> None:
     monkeypatch.setattr(JsonRequest, "model_validate_json", lambda _: pytest.fail("it was parsed"))
     with pytest.raises(InvalidRequest, match="over 100000 values"):
-        parse_body("application/json", b'{"instances": [' + filler * 100_000 + b"1]}", 9)
+        parse("application/json", b'{"instances": [' + filler * 100_000 + b"1]}", 9)
 
 
 def from_json(body: object, max_items: int = 9) -> tuple[Item | ServingError, ...]:
-    return parse_body("application/json", json.dumps(body).encode(), max_items).items
+    return parse("application/json", json.dumps(body).encode(), max_items).items
 
 
 def test_json_instances_are_items_in_order() -> None:
@@ -117,7 +121,7 @@ def test_json_instances_are_items_in_order() -> None:
 
 
 def test_json_may_name_the_model_and_the_number_of_labels() -> None:
-    parsed = parse_body("application/json", b'{"instances": [{"text": ""}], "model": "m", "top_k": 2}', 1)
+    parsed = parse("application/json", b'{"instances": [{"text": ""}], "model": "m", "top_k": 2}', 1)
     assert (parsed.model, parsed.top_k) == ("m", 2)
 
 
@@ -143,7 +147,7 @@ def test_json_that_is_off_is_refused_with_the_field(body: object, field: str) ->
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff", b'{"instances": ' + b"[" * 5000])
 def test_what_is_no_json_is_refused(body: bytes) -> None:
     with pytest.raises(InvalidRequest, match="JSON"):
-        parse_body("application/json", body, 1)
+        parse("application/json", body, 1)
 
 
 @pytest.mark.parametrize(
@@ -176,7 +180,7 @@ def test_json_of_too_many_instances_is_refused() -> None:
 def test_any_bytes_parse_or_are_refused_by_name(body: bytes, content_type: str) -> None:
     status = 200
     try:
-        assert parse_body(content_type, body, 5).items
+        assert parse(content_type, body, 5).items
     except ServingError as error:
         status = error.status
     assert status < 500
@@ -187,4 +191,18 @@ def test_any_files_come_back_from_a_form(contents: list[bytes]) -> None:
     if any(b"\r\n--xyz" in content for content in contents):
         return
     body = form(*map(file, contents))
-    assert parse_body(FORM, body, 5).items == tuple(Item("image", content) for content in contents)
+    assert parse(FORM, body, 5).items == tuple(Item("image", content) for content in contents)
+
+
+def test_a_text_is_limited_in_characters_and_not_in_bytes() -> None:
+    assert parse("text/plain", "é€🙂".encode(), 1, 3).items == (Item("text", "é€🙂".encode()),)
+    with pytest.raises(TextTooLong, match="has 4 characters; at most 3"):
+        parse("text/plain", b"four", 1, 3)
+
+
+def test_a_long_text_among_others_fails_alone() -> None:
+    body = json.dumps({"instances": [{"text": "abc"}, {"text": "abcd"}]}).encode()
+    good, bad = parse("application/json", body, 2, 3).items
+    assert good == Item("text", b"abc")
+    assert isinstance(bad, TextTooLong)
+    assert bad.detail.startswith("instances.1.text: ")

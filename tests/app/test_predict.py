@@ -400,3 +400,10 @@ def test_many_at_once_each_get_their_own_answer(running: Running) -> None:
     for thread in threads:
         thread.join()
     assert failures == []
+
+
+def test_a_text_over_the_limit_is_refused_and_says_the_limit(shades: Repository, serve: Serve) -> None:
+    client = serve(max_text_chars=5).until_ready().client
+    response = client.post("/predict", content="é" * 6, headers={"Content-Type": "text/plain"})
+    assert "at most 5" in problem(response, 413, "text_too_long").detail
+    problem(client.post("/predict", json={"instances": [{"text": "é" * 6}]}), 413, "text_too_long")

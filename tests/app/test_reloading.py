@@ -189,8 +189,7 @@ def test_damaged_defaults_keep_those_of_before(shades: Repository, serve: Serve)
 
 def test_with_reloading_off_only_the_start_looks(shades: Repository, serve: Serve) -> None:
     running = serve(reload_interval_s=0).until_ready()
-    watch = running.service._watch
-    assert watch is not None
+    (watch,) = running.service._watches
     until(watch.done)
     first = running.client.get("/models/shades").json()["version"]
     publish(shades, "shades")

@@ -1,0 +1,71 @@
+"""Who may ask, and how often: before anything of a request is read but its headers."""
+
+import ipaddress
+
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from app.api_keys import ApiKeys
+from app.errors import RateLimited, ServingError, Unauthorized, note, problem
+from app.rate_limit import RateLimiter
+
+# An orchestrator holds no key, and must never be told to ask less often.
+OPEN_PATHS = frozenset({"/health/live", "/health/ready"})
+# A host has a whole network of this size to choose its IPv6 addresses from (RFC 6177).
+IPV6_HOST_BITS = 64
+
+
+class AccessMiddleware:
+    """Refuses requests without a valid key, if keys are configured, and those over their client's rate.
+
+    Args:
+        app: What answers the others.
+        keys: The valid keys; None lets everyone in.
+        limiter: The rate of each client; None sets no limit.
+    """
+
+    def __init__(self, app: ASGIApp, keys: ApiKeys | None, limiter: RateLimiter | None) -> None:
+        self._app = app
+        self._keys = keys
+        self._limiter = limiter
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request through, or refuse it."""
+        if scope["type"] == "http" and scope["path"] not in OPEN_PATHS:
+            request = Request(scope)
+            try:
+                self._check(request)
+            except ServingError as error:
+                note(request, error)
+                await problem(error, request.state.request_id)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+    def _check(self, request: Request) -> None:
+        client = _host(request)
+        if self._keys is not None:
+            client = request.state.caller = _identify(request.headers, self._keys)
+        if self._limiter is None:
+            return
+        wait_s = self._limiter.ask(client)
+        if wait_s:
+            raise RateLimited("too many requests of this client; wait as Retry-After says", wait_s)
+
+
+def _identify(headers: Headers, keys: ApiKeys) -> str:
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    key = token.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
+    if not key:
+        raise Unauthorized("an API key is needed: send Authorization: Bearer KEY, or X-API-Key: KEY")
+    client = keys.client_of(key.encode("latin-1"))
+    if client is None:
+        raise Unauthorized("the API key is not, or no longer, valid")
+    return client
+
+
+def _host(request: Request) -> str:
+    host = request.client.host if request.client else ""
+    if ":" not in host:
+        return host
+    return str(ipaddress.ip_network((host.partition("%")[0], IPV6_HOST_BITS), strict=False))

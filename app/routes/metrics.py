@@ -1,0 +1,14 @@
+"""How the service is doing."""
+
+from fastapi import APIRouter, Response
+from fastapi.responses import PlainTextResponse
+
+from app.routes.service import ServiceOf
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse)
+async def metrics(service: ServiceOf) -> Response:
+    """The series, in Prometheus's text format."""
+    return Response(service.metrics.render(), media_type=service.metrics.content_type)
