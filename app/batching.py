@@ -1,7 +1,7 @@
-"""One model's bounded queue: admission, batches, and an answer for every ticket. Axes: N items, K labels.
+"""One model's bounded queue: admission, batches, and an answer for every ticket.
 
 Two sides meet here. The event loop admits, cancels and is told of results; one worker thread takes what
-waits, stacks it and runs it. Tickets are counted, settled and released on the event loop only, so each is
+waits and runs it. Tickets are counted, settled and released on the event loop only, so each is
 settled exactly once; the lock guards nothing but the queue.
 """
 
@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from app.errors import DeadlineExceeded, Draining, InferenceFailed, Overloaded
@@ -23,7 +22,9 @@ from app.latency import LatencyCurve
 
 logger = logging.getLogger(__name__)
 
-Infer = Callable[[Tensor], Tensor]
+# What a model gives for one item: scores of shape K; or tokens of shape BT and scores of shape B.
+Output = Tensor | tuple[Tensor, Tensor]
+Infer = Callable[[Sequence[Tensor]], Sequence[Output]]
 Clock = Callable[[], float]
 
 
@@ -33,7 +34,7 @@ class Ticket:
 
     Attributes:
         deadline_s: On the batcher's clock.
-        answer: Scores of shape K, or the error; settled on the event loop.
+        answer: The output, or the error; settled on the event loop.
         admitted_s, queued_s, started_s, finished_s: When it got there, on the same clock; 0 before.
         item: What is to be decoded, until it is; dropped as soon as nobody waits for it.
         example: What is to be run, likewise.
@@ -41,7 +42,7 @@ class Ticket:
     """
 
     deadline_s: float
-    answer: "asyncio.Future[Tensor]"
+    answer: "asyncio.Future[Output]"
     admitted_s: float
     queued_s: float = 0.0
     started_s: float = 0.0
@@ -55,7 +56,7 @@ class Batcher:
     """Admits items, groups them into batches and runs those on a thread of its own.
 
     Args:
-        infer: Examples of shape N... -> scores of shape NK; may raise.
+        infer: Examples -> an output for each, in order; may raise.
         curve: The model's measured latency; kept current here.
         capacity: Most tickets open at a time.
         max_batch_size: Most items in a batch.
@@ -241,7 +242,8 @@ class Batcher:
         for ticket in tickets:
             ticket.started_s = ticket.started_s or start_s
         try:
-            scores_NK = self._scores([example for _, example in wanted])
+            outputs = self._infer([example for _, example in wanted])
+            answers = list(zip(tickets, outputs, strict=True))
         except Exception as error:
             if len(tickets) > 1:
                 logger.warning("a batch of %d failed and is run in halves: %r", len(tickets), error)
@@ -258,15 +260,9 @@ class Batcher:
         self._on_batch(len(tickets), seconds)
         for ticket in tickets:
             ticket.finished_s = start_s + seconds
-        self._tell(list(zip(tickets, scores_NK.unbind(0), strict=True)))
+        self._tell(answers)
 
-    def _scores(self, examples: list[Tensor]) -> Tensor:
-        scores_NK = self._infer(torch.stack(examples))
-        if scores_NK.ndim != 2 or len(scores_NK) != len(examples):
-            raise ValueError(f"scores of shape {tuple(scores_NK.shape)} for {len(examples)} items")
-        return scores_NK
-
-    def _settle(self, answers: Sequence[tuple[Ticket, Tensor | Exception]]) -> None:
+    def _settle(self, answers: Sequence[tuple[Ticket, Output | Exception]]) -> None:
         now_s = self._clock()
         for ticket, answer in answers:
             self._release(ticket)
@@ -285,7 +281,7 @@ class Batcher:
         if not self._open:
             self._idle.set()
 
-    def _tell(self, answers: Sequence[tuple[Ticket, Tensor | Exception]]) -> None:
+    def _tell(self, answers: Sequence[tuple[Ticket, Output | Exception]]) -> None:
         # From any thread. A loop that has stopped has nobody left to tell.
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._settle, answers)

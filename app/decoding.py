@@ -17,11 +17,11 @@ from app.errors import (
     InternalError,
     InvalidRequest,
     ServingError,
+    TextTooLong,
     UndecodableImage,
 )
 from app.items import Item
-from models.manifest import ImageDecoding
-from models.preprocessing import decode_image
+from models.preparation import Preparation
 
 logger = logging.getLogger(__name__)
 
@@ -33,17 +33,15 @@ class Decoder:
 
     Args:
         threads: Number of threads.
-        max_pixels: The service's own limit; the tighter of this and the model's applies.
         clock: Monotonic seconds, the batchers' own.
     """
 
-    def __init__(self, threads: int, max_pixels: int, clock: Clock = time.monotonic) -> None:
+    def __init__(self, threads: int, clock: Clock = time.monotonic) -> None:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
         self._threads = threads
         self._counting = threading.Lock()
         self._unfinished = 0
         self._mean_s = 0.0
-        self._max_pixels = max_pixels
         self._clock = clock
 
     def wait_s(self, count: int) -> float:
@@ -51,28 +49,28 @@ class Decoder:
         with self._counting:
             return (self._unfinished + count) * self._mean_s / self._threads if self._unfinished else 0.0
 
-    def submit(self, batcher: Batcher, ticket: Ticket, item: Item, decoding: ImageDecoding) -> None:
+    def submit(self, batcher: Batcher, ticket: Ticket, item: Item, preparation: Preparation) -> None:
         """Have an item decoded; its ticket is then queued, or failed with the reason."""
         # The pool's own queue holds the ticket, not the bytes: they go when nobody waits for them.
         ticket.item = item
         with self._counting:
             self._unfinished += 1
-        self._pool.submit(self._run, batcher, ticket, decoding)
+        self._pool.submit(self._run, batcher, ticket, preparation)
 
     def close(self) -> None:
         """Take in nothing more; what is being decoded ends on its own."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _run(self, batcher: Batcher, ticket: Ticket, decoding: ImageDecoding) -> None:
+    def _run(self, batcher: Batcher, ticket: Ticket, preparation: Preparation) -> None:
         start_s = self._clock()
         try:
-            self._decode_or_fail(batcher, ticket, decoding)
+            self._decode_or_fail(batcher, ticket, preparation)
         finally:
             with self._counting:
                 self._unfinished -= 1
                 self._mean_s += SMOOTHING * (self._clock() - start_s - self._mean_s)
 
-    def _decode_or_fail(self, batcher: Batcher, ticket: Ticket, decoding: ImageDecoding) -> None:
+    def _decode_or_fail(self, batcher: Batcher, ticket: Ticket, preparation: Preparation) -> None:
         item = ticket.item
         if item is None:
             return
@@ -80,7 +78,7 @@ class Decoder:
             batcher.fail(ticket, DeadlineExceeded("the time ran out before the item was decoded"))
             return
         try:
-            example = self._decode(item, decoding)
+            example = _decode(item, preparation)
         except ServingError as error:
             batcher.fail(ticket, error)
         except Exception:
@@ -89,14 +87,23 @@ class Decoder:
         else:
             batcher.put(ticket, example)
 
-    def _decode(self, item: Item, decoding: ImageDecoding) -> Tensor:
-        content = _from_base64(item.content) if item.base64 else item.content
-        try:
-            return decode_image(content, decoding, self._max_pixels)
-        except models.errors.ImageTooLarge as error:
-            raise ImageTooLarge(str(error)) from None
-        except models.errors.UndecodableImage as error:
-            raise UndecodableImage(str(error)) from None
+
+# What the bytes are at fault for, as a client is told it.
+_FAILURES: tuple[tuple[type[models.errors.ExampleError], type[ServingError]], ...] = (
+    (models.errors.ImageTooLarge, ImageTooLarge),
+    (models.errors.UndecodableImage, UndecodableImage),
+    (models.errors.TextTooLong, TextTooLong),
+    (models.errors.ExampleError, InvalidRequest),
+)
+
+
+def _decode(item: Item, preparation: Preparation) -> Tensor:
+    content = _from_base64(item.content) if item.base64 else item.content
+    try:
+        return preparation.prepare(content)
+    except models.errors.ExampleError as error:
+        failure = next(failure for kind, failure in _FAILURES if isinstance(error, kind))
+        raise failure(str(error)) from None
 
 
 def _from_base64(content: bytes) -> bytes:

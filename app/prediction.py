@@ -15,8 +15,8 @@ from app.errors import DeadlineExceeded, InvalidRequest, ServingError
 from app.items import Item
 from app.metrics import Metrics
 from app.registry import LiveModel, Registry
-from app.responding import to_prediction
-from app.schemas import Prediction, TimingMs
+from app.responding import to_answer
+from app.schemas import Prediction, TimingMs, WrittenText
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Answer:
     """A prediction or an error for each item, in order."""
 
     model: LiveModel
-    outcomes: list[Prediction | ServingError]
+    outcomes: list[Prediction | WrittenText | ServingError]
     timing: TimingMs
 
 
@@ -63,7 +63,7 @@ class Predictor:
         # No await between resolving and admitting: a version cannot be swapped out in between.
         tickets = self._admit(model, len(good), ask.deadline_s) if good else []
         for ticket, item in zip(tickets, good, strict=True):
-            self._decoder.submit(model.batcher, ticket, item, model.manifest.decode)
+            self._decoder.submit(model.batcher, ticket, item, model.loaded.preparation)
         await self._settle(model, tickets, ask.deadline_s)
         answers = iter(tickets)
         outcomes = [
@@ -103,10 +103,12 @@ class Predictor:
         if pending:
             model.batcher.cancel([ticket for ticket in tickets if ticket.answer in pending])
 
-    def _count(self, model: LiveModel, outcomes: Sequence[Prediction | ServingError], timing: TimingMs) -> None:
+    def _count(
+        self, model: LiveModel, outcomes: Sequence[Prediction | WrittenText | ServingError], timing: TimingMs
+    ) -> None:
         name, version = model.manifest.name, model.manifest.version
         for outcome in outcomes:
-            code = "ok" if isinstance(outcome, Prediction) else outcome.code
+            code = outcome.code if isinstance(outcome, ServingError) else "ok"
             self._metrics.items.labels(name, version, code).inc()
         self._metrics.observe_stages(name, timing)
 
@@ -117,7 +119,7 @@ def _checked(item: Item | ServingError, model: LiveModel) -> Item | ServingError
     return item
 
 
-def _outcome(ticket: Ticket, model: LiveModel, top_k: int) -> Prediction | ServingError:
+def _outcome(ticket: Ticket, model: LiveModel, top_k: int) -> Prediction | WrittenText | ServingError:
     if ticket.answer.cancelled():
         return DeadlineExceeded("the time ran out before the answer was there; allow more or try again later")
     error = ticket.answer.exception()
@@ -126,7 +128,7 @@ def _outcome(ticket: Ticket, model: LiveModel, top_k: int) -> Prediction | Servi
     if error is not None:
         raise error
     try:
-        return to_prediction(ticket.answer.result(), model.manifest.labels, top_k)
+        return to_answer(ticket.answer.result(), model.loaded, top_k)
     except ServingError as unusable:
         return unusable
 

@@ -7,10 +7,14 @@ from datetime import datetime
 from app.batching import Batcher
 from app.errors import InvalidRequest, ModelNotFound, ModelNotReady, VersionNotFound
 from app.inference import LoadedModel
-from models.manifest import Manifest
+from models.manifest import Manifest, Task
 from models.repository import InputKind
 
-KIND_BY_TASK: Mapping[str, InputKind] = {"image-classification": "image"}
+KIND_BY_TASK: Mapping[Task, InputKind] = {
+    "image-classification": "image",
+    "text-classification": "text",
+    "text-to-text": "text",
+}
 LOADING_RETRY_AFTER_S = 5.0
 
 

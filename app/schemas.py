@@ -48,6 +48,19 @@ class Prediction(ScoredLabel):
     top: list[ScoredLabel]
 
 
+class ScoredText(Body):
+    """A text that the model wrote, and the mean probability of its tokens."""
+
+    text: str
+    score: float = Field(ge=0, le=1)
+
+
+class WrittenText(ScoredText):
+    """What the model writes for an item: the best text, and the best few."""
+
+    top: list[ScoredText]
+
+
 class ItemError(Body):
     """Why one item of a request has no prediction."""
 
@@ -94,7 +107,7 @@ class PredictReply(Body):
     model: str
     version: str
     request_id: str
-    predictions: list[Prediction | FailedItem]
+    predictions: list[Prediction | WrittenText | FailedItem]
     timing_ms: TimingMs
 
 
@@ -110,7 +123,7 @@ class Problem(Body):
     errors: list[ItemError] | None = Field(None, description="Each item's error, if there were several items.")
 
 
-class InputLimits(Body):
+class ImageLimits(Body):
     """What an image must be, and what it is turned into."""
 
     formats: list[str]
@@ -118,6 +131,14 @@ class InputLimits(Body):
     height: int
     width: int
     max_pixels: int
+
+
+class TextLimits(Body):
+    """What a text must be."""
+
+    max_tokens: int
+    truncate: bool = Field(description="A longer text is cut; if not, it is refused.")
+    max_chars: int
 
 
 class FailedVersion(Body):
@@ -138,7 +159,7 @@ class ModelInfo(Body):
     versions: list[str] = Field(description="On disk, oldest first.")
     task: str | None = None
     labels: list[str] | None = None
-    input: InputLimits | None = None
+    input: ImageLimits | TextLimits | None = None
     max_batch_size: int | None = None
     metrics: dict[str, float] | None = None
     device: str | None = None

@@ -40,7 +40,7 @@ class Service:
         self.leaving = False
         cpus = available_cpus()
         use_threads(settings.inference_threads or cpus)
-        self._decoder = Decoder(settings.decode_threads or cpus, settings.max_image_pixels)
+        self._decoder = Decoder(settings.decode_threads or cpus)
         self.predictor = Predictor(self.registry, self._decoder, self.metrics)
         self._reloader = Reloader(self.repository, self.registry, self._load, self._make_batcher, self.metrics)
         self._watches: list[asyncio.Task[None]] = []
@@ -87,7 +87,7 @@ class Service:
         return live + self._reloader.draining()
 
     def _load(self, bundle: Bundle) -> LoadedModel:
-        return load(bundle, self.device, self.settings.max_batch_size)
+        return load(bundle, self.device, self.settings.max_batch_size, self.settings.max_image_pixels)
 
     def _make_batcher(self, loaded: LoadedModel) -> Batcher:
         name = loaded.bundle.manifest.name
@@ -99,7 +99,7 @@ class Service:
             batch_seconds.observe(seconds)
 
         batcher = Batcher(
-            loaded.run,
+            loaded.infer,
             loaded.curve,
             capacity=self.settings.queue_capacity,
             max_batch_size=loaded.max_batch_size,

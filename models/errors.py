@@ -8,6 +8,7 @@ ModelsError
 │   ├── FileMissing           listed, but not there
 │   ├── FileUnexpected        there, but not listed
 │   ├── FileCorrupt           its size or sha256 is not the listed one
+│   ├── TokenizerInvalid      its tokenizer cannot be read, or is none that a graph can rely on
 │   └── GoldenMismatch        whole, but loaded it does not give its golden scores
 ├── RepositoryError
 │   ├── ModelNotFound         no such name, or nothing of it published
@@ -17,7 +18,10 @@ ModelsError
 ├── DeviceUnavailable         the device asked for is not on this machine
 └── ExampleError              bytes that cannot become an example
     ├── UndecodableImage      not a supported, whole image
-    └── ImageTooLarge         more pixels than allowed, seen in the header
+    ├── ImageTooLarge         more pixels than allowed, seen in the header
+    ├── TextEmpty             nothing but white space
+    ├── TextNotUtf8           not in the one encoding that is taken
+    └── TextTooLong           more tokens than the model takes
 """
 
 
@@ -51,6 +55,10 @@ class FileUnexpected(BundleError):
 
 class FileCorrupt(BundleError):
     """A file's size or sha256 is not the one that the manifest lists."""
+
+
+class TokenizerInvalid(BundleError):
+    """A bundle's tokenizer cannot be read, or does not begin with the special tokens."""
 
 
 class GoldenMismatch(BundleError):
@@ -91,3 +99,15 @@ class UndecodableImage(ExampleError):
 
 class ImageTooLarge(ExampleError):
     """The image has more pixels than allowed; seen in its header, before it is decoded."""
+
+
+class TextEmpty(ExampleError):
+    """The text holds nothing but white space."""
+
+
+class TextNotUtf8(ExampleError):
+    """The bytes of the text are not UTF-8."""
+
+
+class TextTooLong(ExampleError):
+    """The text has more tokens than the model takes."""

@@ -39,6 +39,9 @@ def check_contained(path: str) -> str:
 BundlePath = Annotated[str, AfterValidator(check_contained)]
 
 
+Task = Literal["image-classification", "text-classification", "text-to-text"]
+
+
 class Part(BaseModel):
     """A part of the manifest: frozen, and closed to unknown fields."""
 
@@ -72,7 +75,7 @@ class TensorSpec(Part):
     """One input or output of the graph; a letter in `shape` is a dimension that varies."""
 
     name: str
-    dtype: Literal["uint8", "float32"]
+    dtype: Literal["uint8", "int64", "float32"]
     shape: tuple[int | str, ...]
 
 
@@ -109,10 +112,29 @@ class ImageDecoding(Part):
         return self
 
 
+class Tokenization(Part):
+    """How a text becomes the token ids that the graph takes.
+
+    A text of more than `max_tokens` is refused, or with `truncate` cut.
+    """
+
+    file: BundlePath = "tokenizer.json"
+    max_tokens: Annotated[int, Field(ge=1, le=65_536)]
+    truncate: bool = False
+
+
+class Writing(Part):
+    """How the token ids that the graph writes become texts, and how many texts it writes for one input."""
+
+    file: BundlePath = "target_tokenizer.json"
+    beams: Annotated[int, Field(ge=1, le=64)]
+    max_tokens: Annotated[int, Field(ge=1, le=65_536)]
+
+
 class Postprocess(Part):
     """Informative: the temperature is a buffer of the exported graph, which already applies it."""
 
-    temperature: Annotated[float, Field(gt=0)]
+    temperature: Annotated[float, Field(gt=0)] = 1.0
 
 
 class Limits(Part):
@@ -166,10 +188,11 @@ class Backend(Part):
 
 
 class GoldenExample(Part):
-    """A raw input and the scores that the model must give for it."""
+    """A raw input and what the model must give for it: a score for each label, or the best text and its score."""
 
     file: BundlePath
     scores: tuple[UnitInterval, ...]
+    texts: tuple[str, ...] = ()
 
 
 class Manifest(Part):
@@ -179,15 +202,17 @@ class Manifest(Part):
     name: ModelName
     version: VersionName
     created_at: AwareDatetime
-    task: Literal["image-classification"]
+    task: Task
     source: Source
     built_with: BuiltWith
     files: dict[BundlePath, FileEntry]
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
-    decode: ImageDecoding
-    labels: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=2)]
-    postprocess: Postprocess
+    decode: ImageDecoding | None = None
+    tokenize: Tokenization | None = None
+    write: Writing | None = None
+    labels: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    postprocess: Postprocess = Postprocess()
     limits: Limits
     warmup: WarmUp = WarmUp()
     metrics: dict[str, float]
@@ -197,20 +222,41 @@ class Manifest(Part):
 
     @validator_of_model(mode="after")
     def _agrees_with_itself(self) -> Self:
-        if len(set(self.labels)) != len(self.labels):
-            raise ValueError("labels: two are the same")
-        if [spec.shape for spec in self.inputs] != [("N", *self.decode.shape_CHW)]:
-            raise ValueError(f"inputs: want one of shape N x {self.decode.shape_CHW}, as decode gives")
-        if [spec.shape for spec in self.outputs] != [("N", len(self.labels))]:
-            raise ValueError(f"outputs: want one of shape N x {len(self.labels)}, as there are labels")
-        if any(len(example.scores) != len(self.labels) for example in self.golden):
-            raise ValueError("golden: an example has not one score for each label")
-        named = {backend.file for backend in self.backends} | {example.file for example in self.golden}
+        self._check_parts()
+        self._check_shapes()
+        named = {
+            part.file for part in (*self.backends, *self.golden, self.tokenize, self.write) if part is not None
+        }
         if unlisted := sorted(named - set(self.files)):
             raise ValueError(f"files: {unlisted[0]} is used but not listed")
         if MANIFEST_NAME in self.files:
             raise ValueError(f"files: {MANIFEST_NAME} cannot list itself")
         return self
+
+    def _check_parts(self) -> None:
+        takes_images, writes = self.task == "image-classification", self.task == "text-to-text"
+        for field, wanted in (("decode", takes_images), ("tokenize", not takes_images), ("write", writes)):
+            if (getattr(self, field) is not None) != wanted:
+                raise ValueError(f"{field}: {'is wanted' if wanted else 'is not taken'} for {self.task}")
+        if len(set(self.labels)) != len(self.labels):
+            raise ValueError("labels: two are the same")
+        if writes != (not self.labels) or len(self.labels) == 1:
+            raise ValueError(
+                f"labels: {'none are taken' if writes else 'at least two are wanted'} for {self.task}"
+            )
+
+    def _check_shapes(self) -> None:
+        example = ("L",) if self.decode is None else self.decode.shape_CHW
+        if [spec.shape for spec in self.inputs] != [("N", *example)]:
+            raise ValueError(f"inputs: want one of shape N x {example}, as an example has")
+        written = [("N", "B", "T"), ("N", "B")]
+        outputs = [("N", len(self.labels))] if self.write is None else written
+        if [spec.shape for spec in self.outputs] != outputs:
+            raise ValueError(f"outputs: want {outputs}")
+        for golden in self.golden:
+            texts, scores = (0, len(self.labels)) if self.write is None else (1, 1)
+            if (len(golden.texts), len(golden.scores)) != (texts, scores):
+                raise ValueError(f"golden: {golden.file} wants {scores} scores and {texts} texts")
 
     @classmethod
     def parse(cls, text: bytes) -> Self:

@@ -12,9 +12,11 @@ from app.registry import LiveModel
 from app.routes.health import refused
 from app.routes.problems import PROBLEMS
 from app.routes.service import ServiceOf
-from app.schemas import InputLimits, Metadata, ModelInfo, ModelList, RequestLimits
+from app.schemas import ImageLimits, Metadata, ModelInfo, ModelList, RequestLimits, TextLimits
 from app.service import Service
+from app.settings import Settings
 from app.version import VERSION
+from models.manifest import Manifest
 
 router = APIRouter(tags=["models"])
 
@@ -62,18 +64,12 @@ async def _info(service: Service, name: str) -> ModelInfo:
 
 
 def _live_fields(live: LiveModel, service: Service) -> dict[str, object]:
-    manifest, decode = live.manifest, live.manifest.decode
+    manifest = live.manifest
     return {
         "version": manifest.version,
         "task": manifest.task,
         "labels": list(manifest.labels),
-        "input": InputLimits(
-            formats=list(IMAGE_TYPES),
-            color=decode.color,
-            height=decode.size[0],
-            width=decode.size[1],
-            max_pixels=min(decode.max_pixels, service.settings.max_image_pixels),
-        ),
+        "input": _input_limits(manifest, service.settings),
         "max_batch_size": live.loaded.max_batch_size,
         "metrics": manifest.metrics,
         "device": str(live.loaded.device),
@@ -81,3 +77,19 @@ def _live_fields(live: LiveModel, service: Service) -> dict[str, object]:
         "manifest_sha256": live.loaded.bundle.manifest_sha256,
         "loaded_at": live.loaded_at,
     }
+
+
+def _input_limits(manifest: Manifest, settings: Settings) -> ImageLimits | TextLimits | None:
+    if decode := manifest.decode:
+        return ImageLimits(
+            formats=list(IMAGE_TYPES),
+            color=decode.color,
+            height=decode.size[0],
+            width=decode.size[1],
+            max_pixels=min(decode.max_pixels, settings.max_image_pixels),
+        )
+    if limits := manifest.tokenize:
+        return TextLimits(
+            max_tokens=limits.max_tokens, truncate=limits.truncate, max_chars=settings.max_text_chars
+        )
+    return None

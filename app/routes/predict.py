@@ -86,7 +86,7 @@ _ROUTE: dict[str, Any] = {
 
 @router.post("/predict", summary="Predict with the default model", **_ROUTE)
 async def predict(request: Request, service: ServiceOf, model: ModelQuery = None, top_k: TopK = None) -> Response:
-    """Classify images: raw bytes, a form of files, or JSON. Several items are answered in order."""
+    """Ask about images or texts: raw, a form of files, or JSON. Several items are answered in order."""
     return await _answer(request, service, model, None, top_k)
 
 

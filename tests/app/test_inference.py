@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from app import inference
 from app.inference import ModelUnusable, load
 from models.errors import BundleError, GoldenMismatch
+from models.golden import Outputs
 from models.repository import Repository
 from tests.bundles import Shades, publish
 
@@ -16,7 +17,9 @@ CPU = torch.device("cpu")
 def test_a_loaded_model_gives_the_scores_of_its_bundle(repository: Repository) -> None:
     images_NCHW = torch.randint(0, 256, (5, 1, 8, 8), dtype=torch.uint8)
     loaded = load(publish(repository, "shades"), CPU, 64)
-    assert torch.allclose(loaded.run(images_NCHW), Shades()(images_NCHW), atol=1e-6)
+    outputs = loaded.infer(images_NCHW.unbind(0))
+    scores_NK = torch.stack([output for output in outputs if isinstance(output, Tensor)])
+    assert torch.allclose(scores_NK, Shades()(images_NCHW), atol=1e-6)
 
 
 def test_the_tighter_batch_limit_applies(repository: Repository) -> None:
@@ -31,7 +34,7 @@ def test_every_bucket_is_warmed_up_as_often_as_the_bundle_says(
     sizes: list[int] = []
     real = inference.TorchScriptBackend.__call__
 
-    def counted(self: Any, images_NCHW: Tensor) -> Tensor:
+    def counted(self: Any, images_NCHW: Tensor) -> Outputs:
         sizes.append(len(images_NCHW))
         return real(self, images_NCHW)
 
@@ -46,7 +49,7 @@ def test_a_size_that_does_not_fit_the_memory_caps_the_batch(
 ) -> None:
     real = inference.TorchScriptBackend.__call__
 
-    def small(self: Any, images_NCHW: Tensor) -> Tensor:
+    def small(self: Any, images_NCHW: Tensor) -> Outputs:
         if len(images_NCHW) > 4:
             raise torch.OutOfMemoryError("simulated")
         return real(self, images_NCHW)
@@ -111,5 +114,17 @@ def test_on_cuda_the_scores_are_those_of_the_cpu(repository: Repository) -> None
     bundle = publish(repository, "shades")
     images_NCHW = torch.randint(0, 256, (8, 1, 8, 8), dtype=torch.uint8)
     on_cpu, on_cuda = (load(bundle, torch.device(name), 8).run(images_NCHW) for name in ("cpu", "cuda"))
+    assert isinstance(on_cpu, Tensor)
+    assert isinstance(on_cuda, Tensor)
     assert on_cuda.device.type == "cpu"
     assert torch.allclose(on_cpu, on_cuda, atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(3,), (1, 2), (2, 3), (1, 3, 1)])
+def test_outputs_of_another_shape_are_refused(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...]
+) -> None:
+    loaded = load(publish(repository, "shades"), CPU, 1)
+    monkeypatch.setattr(inference.TorchScriptBackend, "__call__", lambda *_: torch.zeros(shape))
+    with pytest.raises(ValueError, match="for 1 items"):
+        loaded.infer([torch.zeros((1, 8, 8), dtype=torch.uint8)])

@@ -1,6 +1,6 @@
 from collections.abc import Callable
 
-from app.schemas import Metadata, ModelInfo, ModelList
+from app.schemas import ImageLimits, Metadata, ModelInfo, ModelList
 from models.repository import Repository
 from tests.bundles import Always, decoding, publish
 from tests.servers import Running, until
@@ -18,7 +18,7 @@ def test_a_live_model_says_what_it_is_and_takes(shades: Repository, serve: Serve
     assert (info.device, info.backend) == ("cpu", "torchscript-fp32")
     assert info.manifest_sha256 == bundle.manifest_sha256
     assert info.metrics == {"test_accuracy": 1.0}
-    assert info.input is not None
+    assert isinstance(info.input, ImageLimits)
     assert (info.input.height, info.input.width, info.input.max_pixels) == (8, 8, 5000)
 
 
@@ -26,7 +26,7 @@ def test_the_models_own_limits_hold_when_they_are_tighter(repository: Repository
     publish(repository, "shades", decode=decoding(max_pixels=77))
     info = ModelInfo.model_validate_json(serve().until_ready().client.get("/models/shades").content)
     assert info.max_batch_size == 8
-    assert info.input is not None
+    assert isinstance(info.input, ImageLimits)
     assert info.input.max_pixels == 77
 
 

@@ -370,7 +370,9 @@ def test_scores_that_are_no_probabilities_are_never_answered(
     import torch
 
     running = serve().until_ready()
-    running.service.registry.live["shades"].batcher._infer = lambda examples: torch.full((len(examples), 3), value)
+    running.service.registry.live["shades"].batcher._infer = lambda examples: (
+        [torch.full((3,), value)] * len(examples)
+    )
     problem(running.client.post("/predict", content=png(0), headers=PNG), 500, "inference_failed")
 
 

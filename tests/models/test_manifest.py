@@ -43,7 +43,7 @@ def test_what_is_not_a_json_object_is_refused(text: bytes) -> None:
 @pytest.mark.parametrize("field", ["name", "version", "labels", "backends", "golden", "decode", "files", "limits"])
 def test_a_missing_field_is_named(fields: dict[str, Any], field: str) -> None:
     del fields[field]
-    with pytest.raises(ManifestInvalid, match=rf"{field}: Field required"):
+    with pytest.raises(ManifestInvalid, match=rf"{field}: (Field required|.*wanted)"):
         parse(fields)
 
 

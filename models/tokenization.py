@@ -1,0 +1,79 @@
+"""Text <-> token ids, by the `tokenizer.json` that travels with a model. Axes: L tokens.
+
+The tokenizer is Hugging Face's `tokenizers`: the same object in training and in serving, and the format that other
+tools read. TorchScript's strings are bytes without normalisation or regular expressions, so it stays outside the
+graph.
+"""
+
+from collections.abc import Iterable
+
+import torch
+from tokenizers import Tokenizer as Rules
+from torch import Tensor
+
+from models.errors import TextEmpty, TextTooLong, TokenizerInvalid
+
+# What every tokenizer of a bundle has in these places; graphs rely on it.
+SPECIAL_TOKENS = ("[PAD]", "[BEGIN]", "[END]", "[UNK]")
+PAD, BEGIN, END, UNKNOWN = range(len(SPECIAL_TOKENS))
+
+
+class Tokenizer:
+    """The rules of a `tokenizer.json`.
+
+    Args:
+        content: The file's bytes.
+
+    Raises:
+        TokenizerInvalid: They are no tokenizer, or its first tokens are not the special ones.
+    """
+
+    def __init__(self, content: bytes) -> None:
+        try:
+            self._rules = Rules.from_buffer(content)
+        except Exception as error:  # the library raises bare Exception
+            raise TokenizerInvalid(f"the tokenizer cannot be read: {error}") from error
+        self._rules.no_padding()
+        self._rules.no_truncation()
+        found = tuple(self._rules.id_to_token(index) for index in range(len(SPECIAL_TOKENS)))
+        if found != SPECIAL_TOKENS:
+            raise TokenizerInvalid(f"the tokenizer begins with {found}, not with {SPECIAL_TOKENS}")
+
+    @property
+    def size(self) -> int:
+        """Number of tokens it knows."""
+        return self._rules.get_vocab_size()
+
+    def encode(self, text: str, max_tokens: int | None = None, *, truncate: bool = False) -> Tensor:
+        """Return a text's token ids, int64 of shape L, with the special tokens that its rules add.
+
+        Args:
+            text: Must hold more than white space.
+            max_tokens: Most tokens; None sets no limit.
+            truncate: Cut what is longer instead of refusing it.
+
+        Raises:
+            TextEmpty: There is nothing to read.
+            TextTooLong: It has more tokens than allowed.
+        """
+        if not text.strip():
+            raise TextEmpty("the text is empty")
+        ids = self._rules.encode(text).ids
+        if max_tokens is not None and len(ids) > max_tokens:
+            if not truncate:
+                raise TextTooLong(f"the text has {len(ids)} tokens; the model takes at most {max_tokens}")
+            ids = ids[:max_tokens]
+        return torch.tensor(ids, dtype=torch.int64)
+
+    def encode_all(self, texts: Iterable[str]) -> list[list[int]]:
+        """Return the token ids of many texts, without any limit; on all processors."""
+        return [encoding.ids for encoding in self._rules.encode_batch_fast(list(texts))]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Return the text of token ids; special tokens give none."""
+        return self._rules.decode([index for index in ids if index > UNKNOWN])
+
+
+def pad(rows: Iterable[Tensor]) -> Tensor:
+    """Stack rows of different lengths, filled up with 0, as int64 of shape NL."""
+    return torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True, padding_value=PAD)
