@@ -1,7 +1,11 @@
 """What stops a training run on purpose: one clear line each, and nothing published.
 
 TrainingError
+├── OptionInvalid     an option does not go with another, or with the data
+├── CheckpointUnfit   there is nothing that this run can go on from
+├── OutOfRoom         the disk has no room for what the run will write
 ├── DataUnavailable   the data set is not there, or not the one it should be
+├── DataInvalid       it is there, but no model can be trained on it as it is
 └── GateFailed        trained, but the exported file is not good enough to publish
 """
 
@@ -10,8 +14,24 @@ class TrainingError(Exception):
     """The root of what `training` raises on purpose."""
 
 
+class OptionInvalid(TrainingError):
+    """An option does not go with another, or with the data; the message names it."""
+
+
+class CheckpointUnfit(TrainingError):
+    """The checkpoint is not one that this run can go on from."""
+
+
+class OutOfRoom(TrainingError):
+    """The disk has no room for what the run will write; told before it begins."""
+
+
 class DataUnavailable(TrainingError):
     """The data set is not there, or its bytes are not the ones they should be."""
+
+
+class DataInvalid(TrainingError):
+    """The data set is there, but no model can be trained on it as it is; the message says what to change."""
 
 
 class GateFailed(TrainingError):

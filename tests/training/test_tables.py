@@ -1,0 +1,303 @@
+import csv
+import gzip
+import hashlib
+import importlib
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from training.datasets.reading import Reading, Skipped
+from training.datasets.tables import Table, read_table
+from training.errors import DataInvalid, DataUnavailable
+
+# What a cell may hold: all but NUL and half surrogate pairs, which are no text.
+cells = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
+
+
+def written(tmp_path: Path, name: str, content: str | bytes) -> Path:
+    file = tmp_path / name
+    data = content.encode() if isinstance(content, str) else content
+    file.write_bytes(gzip.compress(data) if name.lower().endswith(".gz") else data)
+    return file
+
+
+def contents(table: Table) -> list[tuple[str, ...]]:
+    return [tuple(row.cells.values()) for row in table.rows]
+
+
+def places(table: Table) -> list[str]:
+    return [row.where for row in table.rows]
+
+
+REVIEWS = [("good", "yes"), ("bad", "no")]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.csv", "text,label\ngood,yes\nbad,no\n"),
+        ("a.CSV", "text,label\r\ngood,yes\r\nbad,no"),
+        ("a.csv", "\ufefftext,label\ngood,yes\nbad,no\n"),
+        ("a.csv", "text,label\rgood,yes\rbad,no\r"),
+        ("a.csv", "\n text , label\n\ngood,yes\nbad,no\n\n"),
+        ("a.csv.gz", "text,label\ngood,yes\nbad,no\n"),
+        ("a.tsv", "text\tlabel\ngood\tyes\nbad\tno\n"),
+        ("a.TSV.GZ", "text\tlabel\ngood\tyes\nbad\tno\n"),
+        ("a.jsonl", '{"text": "good", "label": "yes"}\n{"text": "bad", "label": "no"}\n'),
+        ("a.ndjson", '\ufeff{"text": "good", "label": "yes"}\r\n\r\n{"text": "bad", "label": "no"}'),
+        ("a.json.gz", '{"text": "good", "label": "yes"}\n{"text": "bad", "label": "no"}\n'),
+    ],
+)
+def test_every_text_format_gives_the_same_rows(tmp_path: Path, name: str, content: str) -> None:
+    file = written(tmp_path, name, content)
+    table = read_table(file)
+    assert table.columns == ("text", "label")
+    assert contents(table) == REVIEWS
+    assert table.skipped == []
+    assert table.sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(cells, cells), min_size=1), st.sampled_from([("csv", "excel"), ("tsv", "excel-tab")]))
+def test_what_was_written_with_quotes_is_read_back(
+    tmp_path: Path, rows: list[tuple[str, str]], kind: tuple[str, str]
+) -> None:
+    buffer = io.StringIO()
+    csv.writer(buffer, dialect=kind[1]).writerows([("a", "b"), *rows])
+    table = read_table(written(tmp_path, f"table.{kind[0]}", buffer.getvalue()))
+    assert contents(table) == rows
+    assert table.skipped == []
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(cells, cells), min_size=1))
+def test_what_was_written_as_json_is_read_back(tmp_path: Path, rows: list[tuple[str, str]]) -> None:
+    lines = [json.dumps({"a": a, "b": b}) for a, b in rows]
+    assert contents(read_table(written(tmp_path, "table.jsonl", "\n".join(lines)))) == rows
+
+
+def test_a_row_is_named_by_the_line_it_starts_on(tmp_path: Path) -> None:
+    table = read_table(written(tmp_path, "a.csv", 'a,b\n"x\ny\r\nz",1\n\nlast,2\n'))
+    assert contents(table) == [("x\ny\r\nz", "1"), ("last", "2")]
+    assert places(table) == ["line 2", "line 6"]
+
+
+def test_a_cell_may_be_a_whole_book(tmp_path: Path) -> None:
+    book = "word " * 100_000
+    assert contents(read_table(written(tmp_path, "a.csv", f"a,b\n{book},1\n"))) == [(book, "1")]
+
+
+def test_only_the_wanted_columns_are_kept(tmp_path: Path) -> None:
+    table = read_table(written(tmp_path, "a.csv", ",b,,a\n0,1,2,3\n"), ["a", "b"])
+    assert table.rows[0].cells == {"a": "3", "b": "1"}
+    assert table.columns == ("b", "a")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "skipped"),
+    [
+        ("a.csv", b"a,b\nx\xff,1\nx,1\n", [("line 2", "is not UTF-8")]),
+        ("a.csv", b'a,b\n"\n\xe9\n",1\nx,1\n', [("line 2", "is not UTF-8")]),
+        ("a.csv", b"a,b\nx,1\nx\0,1\n", [("line 3", "holds a NUL byte")]),
+        ("a.csv", b"a,b\nx\nx,1\n", [("line 2", "has 1 fields where the header has 2")]),
+        ("a.tsv", b"a\tb\nx\t1\nx\t1\t2\n", [("line 3", "has 3 fields where the header has 2")]),
+        ("a.csv", b'a,b\n"x"y,1\nx,1\n', [("line 2", "has quotes that do not match")]),
+        ("a.csv", b'a,b\nx,1\n"x,1\ny,1\nz,1\n', [("lines 3 to 5", "has quotes that do not match")]),
+        ("a.jsonl", b'{"a": "\xff", "b": 1}\n{"a": "x", "b": 1}\n', [("line 1", "is not UTF-8")]),
+        ("a.jsonl", b'{"a": "\\ud800", "b": 1}\n{"a": "x", "b": 1}\n', [("line 1", "is not UTF-8")]),
+        ("a.jsonl", b'{"a": "\\u0000", "b": 1}\n{"a": "x", "b": 1}\n', [("line 1", "holds a NUL byte")]),
+        ("a.jsonl", b'{"a": "x", "b": 1}\n\n{"a": \n', [("line 3", "is not JSON")]),
+        ("a.jsonl", b'{"a": "x", "b": 1}\n' + b"[" * 100_000, [("line 2", "is not JSON")]),
+        ("a.jsonl", b'{"a": "x", "b": 1}\n{"a": ' + b"1" * 5000 + b"}", [("line 2", "is not JSON")]),
+        ("a.jsonl", b'["x"]\n{"a": "x", "b": 1}\n7\n', [(f"line {n}", "is not a JSON object") for n in (1, 3)]),
+        (
+            "a.jsonl",
+            b'{"a": ["x"], "b": 1}\n{"a": "x", "b": 1}\n',
+            [("line 1", "holds a list where 'a' should be a text")],
+        ),
+    ],
+)
+def test_a_row_that_cannot_be_read_is_skipped_and_told(
+    tmp_path: Path, name: str, content: bytes, skipped: list[tuple[str, str]]
+) -> None:
+    table = read_table(written(tmp_path, name, content))
+    assert table.skipped == [Skipped(*expected) for expected in skipped]
+    assert contents(table) == [("x", "1")]
+
+
+def test_values_that_are_no_text_are_spelled_out(tmp_path: Path) -> None:
+    lines = '{"a": 1, "b": true}\n{"a": 0.5, "b": false}\n{"a": null}\n{"a": NaN, "b": "", "c": ""}\n'
+    table = read_table(written(tmp_path, "a.jsonl", lines), ["a", "b"])
+    assert contents(table) == [("1", "true"), ("0.5", "false"), ("", ""), ("", "")]
+    assert table.columns == ("a", "b", "c")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("a.csv", b"", "is empty"),
+        ("a.csv", b"\n\r\n\n", "is empty"),
+        ("a.csv", b"\xef\xbb\xbf", "is empty"),
+        ("a.csv.gz", b"", "is empty"),
+        ("a.jsonl", b"\n", "is empty"),
+        ("a.csv", b"a,b\n", "has a header but no rows"),
+        ("a.csv", b" ,\nx,1\n", "has no header"),
+        ("a.csv", b"a,b,a\nx,1,2\n", "more than one column is called 'a'"),
+        ("a.csv", b"a,a \nx,1\n", "more than one column is called 'a'"),
+        ("a.csv", b"\xe9,b\nx,1\n", "its header is not UTF-8"),
+        ("a.csv", "a,b\nx,1\n".encode("utf-16"), "its header is not UTF-8|its header holds a NUL"),
+        ("a.csv", "a,b\nx,1\n".encode("utf-16-le"), "its header holds a NUL byte; save the file as UTF-8"),
+        ("a.csv", b'"a"b,c\nx,1\n', "its header cannot be read"),
+        ("a.csv", b"a,b\nx\ny\n", "no row that can be read; line 2 has 1 fields where the header has 2"),
+        ("a.json", b'[\n{"a": 1}\n]', "has no column 'b'; its columns are 'a'"),
+        ("a.json", b'[{"a": 1, "b": 2}]', "no row that can be read; line 1 is not a JSON object"),
+        ("a.txt", b"a,b\nx,1\n", r"unknown ending; known are \.csv, \.tsv, "),
+        ("a", b"a,b\nx,1\n", "unknown ending"),
+        ("a.gz", b"a,b\nx,1\n", "unknown ending"),
+        ("a.parquet.gz", b"", "unknown ending"),
+        ("a.parquet", b"", "not a whole Parquet file"),
+        ("a.parquet", b"PAR1 cut short", "not a whole Parquet file"),
+    ],
+)
+def test_a_file_that_is_no_table_stops_with_the_reason(
+    tmp_path: Path, name: str, content: bytes, reason: str
+) -> None:
+    if name.endswith(".parquet"):
+        pytest.importorskip("pyarrow")
+    with pytest.raises(DataInvalid, match=reason) as stopped:
+        read_table(written(tmp_path, name, content), ["a", "b"])
+    assert str(tmp_path / name) in str(stopped.value)
+    assert "\n" not in str(stopped.value)
+
+
+@pytest.mark.parametrize("content", [b"no gzip", gzip.compress(b"a,b\nx,1\n")[:-4], b"\x1f\x8b\x08" + b"\0" * 40])
+def test_a_damaged_archive_stops(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "a.csv.gz"
+    file.write_bytes(content)
+    with pytest.raises(DataInvalid, match="cannot be decompressed"):
+        read_table(file)
+
+
+def test_a_file_that_is_not_there_stops(tmp_path: Path) -> None:
+    with pytest.raises(DataUnavailable, match=r"nowhere\.csv cannot be read: No such file"):
+        read_table(tmp_path / "nowhere.csv")
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(DataUnavailable, match="Is a directory"):
+        read_table(tmp_path / "folder.csv")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("a.csv", "text,label\nx,1\n"), ("a.jsonl", '{"text": 1, "label": 1}')]
+)
+def test_a_column_that_is_not_there_is_named_with_those_that_are(tmp_path: Path, name: str, content: str) -> None:
+    file = written(tmp_path, name, content)
+    with pytest.raises(
+        DataInvalid, match=r"no column 'txet'; its columns are 'text', 'label'; did you mean 'text'\?"
+    ):
+        read_table(file, ["txet"])
+    with pytest.raises(DataInvalid, match=r"no column 'zzz'; its columns are 'text', 'label'$"):
+        read_table(file, ["zzz"])
+
+
+def test_a_first_row_in_place_of_a_header_is_told_in_short(tmp_path: Path) -> None:
+    with pytest.raises(DataInvalid, match=r"its columns are 'ssssssss+\.\.\.', '1'$") as stopped:
+        read_table(written(tmp_path, "a.csv", f"{'s' * 5000},1\nx,2\n"), ["text"])
+    assert len(str(stopped.value)) < 300
+
+
+def parquet(file: Path, columns: dict[str, Sequence[object]], types: dict[str, str] | None = None) -> Path:
+    arrow = pytest.importorskip("pyarrow")
+    arrays = [arrow.array(values, type=(types or {}).get(name)) for name, values in columns.items()]
+    importlib.import_module("pyarrow.parquet").write_table(arrow.table(arrays, names=list(columns)), file)
+    return file
+
+
+def test_parquet_gives_the_same_rows_and_numbers_them(tmp_path: Path) -> None:
+    nested: Sequence[object] = ["yes", "no"]
+    file = parquet(tmp_path / "a.parquet", {"text": ["good", "bad"], "label": nested, "tags": [["x"], []]})
+    table = read_table(file, ["text", "label"])
+    assert contents(table) == REVIEWS
+    assert places(table) == ["row 1", "row 2"]
+    assert table.columns == ("text", "label", "tags")
+    assert table.sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def test_parquet_values_are_spelled_as_in_the_other_formats(tmp_path: Path) -> None:
+    columns: dict[str, Sequence[object]] = {"a": [1, None], "b": [True, None], "c": [0.5, float("nan")]}
+    assert contents(read_table(parquet(tmp_path / "a.parquet", columns))) == [("1", "true", "0.5"), ("", "", "")]
+
+
+def test_parquet_rows_that_cannot_be_read_are_skipped(tmp_path: Path) -> None:
+    arrow = pytest.importorskip("pyarrow")
+    raw = arrow.array([b"x", b"\xff", b"y\0", b"z"])
+    broken = arrow.Array.from_buffers(arrow.string(), len(raw), raw.buffers())
+    structs = arrow.array(["1", "1", "1", "1"])
+    file = tmp_path / "a.parquet"
+    importlib.import_module("pyarrow.parquet").write_table(arrow.table([broken, structs], names=["a", "b"]), file)
+    table = read_table(file)
+    assert contents(table) == [("x", "1"), ("z", "1")]
+    assert table.skipped == [Skipped("row 2", "is not UTF-8"), Skipped("row 3", "holds a NUL byte")]
+
+
+@pytest.mark.parametrize("value", [["x"], {"x": "y"}, b"x"])
+def test_parquet_values_that_are_no_text_are_skipped(tmp_path: Path, value: object) -> None:
+    file = parquet(tmp_path / "a.parquet", {"a": [value, None], "b": ["1", "2"]})
+    table = read_table(file)
+    assert contents(table) == [("", "2")]
+    assert table.skipped == [Skipped("row 1", f"holds a {type(value).__name__} where 'a' should be a text")]
+
+
+def test_parquet_with_wrong_columns_stops(tmp_path: Path) -> None:
+    file = parquet(tmp_path / "a.parquet", {"text": ["x"], "label": ["1"]})
+    with pytest.raises(DataInvalid, match="did you mean 'label'"):
+        read_table(file, ["labels"])
+    with pytest.raises(DataInvalid, match="has a header but no rows"):
+        read_table(parquet(tmp_path / "b.parquet", {"text": []}, {"text": "string"}))
+
+
+def test_a_parquet_file_cut_in_its_middle_stops(tmp_path: Path) -> None:
+    file = parquet(tmp_path / "a.parquet", {"a": [str(number) for number in range(1000)]})
+    content = bytearray(file.read_bytes())
+    content[4:40] = b"\xff" * 36
+    file.write_bytes(content)
+    with pytest.raises(DataInvalid, match="not a whole Parquet file"):
+        read_table(file)
+
+
+def test_without_pyarrow_parquet_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> ModuleType:
+        raise ImportError(f"No module named {name!r}")
+
+    monkeypatch.setattr("training.datasets.table_formats.import_module", missing)
+    with pytest.raises(DataUnavailable, match=r"a\.parquet: reading Parquet needs pyarrow: pip install pyarrow"):
+        read_table(written(tmp_path, "a.parquet", b""))
+
+
+def test_a_reading_tells_counts_by_reason_and_the_first_places() -> None:
+    skipped = [Skipped("line 99", "is not JSON"), *(Skipped(f"line {n}", "is empty") for n in range(12))]
+    reading = Reading(50, tuple(skipped), duplicates=3, conflicting=2, straddling=1)
+    assert reading.lines() == [
+        "50 examples read, 13 skipped",
+        "12 skipped: is empty (line 0, line 1, line 2, line 3, line 4, line 5, line 6, line 7, line 8, line 9 "
+        "and 2 more)",
+        "1 skipped: is not JSON (line 99)",
+        "3 dropped: the same as an example before them",
+        "1 dropped: the same input is in test or validation too",
+        "2 kept, but the same input has more than one label",
+    ]
+
+
+def test_a_reading_without_trouble_is_one_line() -> None:
+    assert Reading(7, ()).lines() == ["7 examples read, 0 skipped"]
+
+
+def test_a_reading_with_many_reasons_stays_short() -> None:
+    reading = Reading(20, tuple(Skipped(f"line {n}", f"has {n} fields") for n in range(15)))
+    assert len(reading.lines()) == 12
+    assert reading.lines()[-1] == "5 skipped for other reasons"

@@ -1,0 +1,73 @@
+"""Pairs of a source text and what it should become, read from a user's own table."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+from training.datasets.keyed import Keyed, divide, key_of, plain
+from training.datasets.reading import Reading
+from training.datasets.rows import read_filled
+from training.datasets.splitting import TEST_FRACTION, VALIDATION_FRACTION, check_parts
+
+
+class SequencePair(NamedTuple):
+    """A source, and every target that is accepted for it: at least one, in the file's order."""
+
+    source: str
+    targets: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SequencePairs:
+    """A data set with its three parts, each in the file's order; `test` is never used for choosing anything."""
+
+    train: list[SequencePair]
+    validation: list[SequencePair]
+    test: list[SequencePair]
+    reading: Reading
+    sha256: str
+
+
+def load(
+    file: Path,
+    source_column: str,
+    target_column: str,
+    split_column: str | None = None,
+    validation_fraction: float = VALIDATION_FRACTION,
+    test_fraction: float = TEST_FRACTION,
+) -> SequencePairs:
+    """Read pairs and split them; rows whose sources differ only in white space are one pair with several targets.
+
+    Args:
+        file: A table, as `read_table` takes it.
+        source_column: Name of the column of sources; their case counts, for the target may depend on it.
+        target_column: Name of the column of targets.
+        split_column: Name of a column that says train, validation or test; a part that it never names is made
+            out of train.
+        validation_fraction: Share of the sources for the validation part, where that is not given.
+        test_fraction: Share of the sources for the test part, where that is not given.
+
+    Raises:
+        DataUnavailable: The file cannot be read.
+        DataInvalid: It is no such table, or one of the parts would be empty.
+    """
+    filled = read_filled(file, (source_column, target_column), split_column)
+    rows = [
+        Keyed(key_of(plain(source)), plain(target), given, (source, target))
+        for _, (source, target), given in filled.rows
+    ]
+    division = divide(rows, validation_fraction, test_fraction)
+    parts = {part: _joined(rows_of_part) for part, rows_of_part in division.parts.items()}
+    check_parts(file, {part: len(pairs) for part, pairs in parts.items()})
+    # Several targets are no contradiction here.
+    reading = replace(division.reading(filled.skipped), conflicting=0)
+    return SequencePairs(parts["train"], parts["validation"], parts["test"], reading, filled.sha256)
+
+
+def _joined(rows: list[Keyed[tuple[str, str]]]) -> list[SequencePair]:
+    pairs: dict[bytes, SequencePair] = {}
+    for row in rows:
+        source, target = row.value
+        pair = pairs.get(row.key, SequencePair(source, ()))
+        pairs[row.key] = SequencePair(pair.source, (*pair.targets, target))
+    return list(pairs.values())

@@ -1,0 +1,147 @@
+"""How each kind of table is read: a row or a skipped one after the other, never the whole file.
+
+Source: RFC 4180 (CSV; TSV is taken to quote alike), jsonlines.org, and the Apache Parquet format.
+"""
+
+import csv
+import gzip
+import json
+from collections.abc import Callable, Iterator
+from functools import partial
+from importlib import import_module
+from io import TextIOWrapper
+from pathlib import Path
+from typing import Any
+
+from training.datasets.columns import NOT_UTF8, Columns, Row, flaw_of
+from training.datasets.reading import Skipped
+from training.errors import DataInvalid, DataUnavailable
+
+BATCH_ROWS = 4096
+
+# A text may be a whole book; Python's own limit is 128 KiB. This is the largest that every system takes.
+csv.field_size_limit(2**31 - 1)
+
+Format = Callable[[Path, Columns], Iterator[Row | Skipped]]
+
+
+def format_of(file: Path) -> Format:
+    """Return how to read `file`, by its ending.
+
+    Raises:
+        DataInvalid: The ending is not a known one.
+    """
+    name = file.name.lower()
+    ending = Path(name.removesuffix(".gz")).suffix
+    if ending not in _FORMATS or name.endswith(".parquet.gz"):
+        raise DataInvalid(f"{file} has an unknown ending; known are {', '.join(_FORMATS)}, and .gz after a text's")
+    return _FORMATS[ending]
+
+
+def _delimited(file: Path, columns: Columns, delimiter: str) -> Iterator[Row | Skipped]:
+    with _lines_of(file) as lines:
+        for where, fields in _records(lines, delimiter):
+            if columns.names:
+                yield _record(where, fields, columns)
+            elif isinstance(fields, csv.Error):
+                raise DataInvalid(f"{file}: its header cannot be read: {fields}")
+            else:
+                columns.name([field.strip() for field in fields])
+
+
+def _records(lines: TextIOWrapper, delimiter: str) -> Iterator[tuple[str, list[str] | csv.Error]]:
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    while True:
+        first = reader.line_num + 1
+        try:
+            # An empty line comes as no fields at all.
+            if fields := next(reader):
+                yield f"line {first}", fields
+        except StopIteration:
+            return
+        except csv.Error as error:
+            last = reader.line_num
+            yield f"line {first}" if first == last else f"lines {first} to {last}", error
+
+
+def _record(where: str, fields: list[str] | csv.Error, columns: Columns) -> Row | Skipped:
+    if isinstance(fields, csv.Error):
+        return Skipped(where, "has quotes that do not match")
+    if len(fields) != len(columns.names):
+        return Skipped(where, f"has {len(fields)} fields where the header has {len(columns.names)}")
+    if flaw := flaw_of("".join(fields)):
+        return Skipped(where, flaw)
+    return columns.pick(where, {name: field for name, field in zip(columns.names, fields, strict=True) if name})
+
+
+def _json_lines(file: Path, columns: Columns) -> Iterator[Row | Skipped]:
+    seen: dict[str, None] = {}
+    with _lines_of(file) as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            item = _json_object(f"line {number}", line)
+            if isinstance(item, Skipped):
+                yield item
+                continue
+            seen.update(dict.fromkeys(item))
+            yield columns.pick(f"line {number}", item)
+    columns.names = list(seen)
+
+
+def _json_object(where: str, line: str) -> dict[str, object] | Skipped:
+    if flaw := flaw_of(line):
+        return Skipped(where, flaw)
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        return Skipped(where, "is not JSON")
+    return value if isinstance(value, dict) else Skipped(where, "is not a JSON object")
+
+
+def _lines_of(file: Path) -> TextIOWrapper:
+    # Bytes that are not UTF-8 pass as lone surrogates, so that one bad row is told from its neighbours.
+    if file.suffix.lower() == ".gz":
+        return gzip.open(file, "rt", encoding="utf-8-sig", errors="surrogateescape", newline="")
+    return file.open("r", encoding="utf-8-sig", errors="surrogateescape", newline="")
+
+
+def _parquet(file: Path, columns: Columns) -> Iterator[Row | Skipped]:
+    arrow, parquet = _pyarrow(file)
+    try:
+        with parquet.ParquetFile(file) as opened:
+            header = opened.schema_arrow.names
+            columns.name(header)
+            wanted = header if columns.wanted is None else columns.wanted
+            number = 0
+            for batch in opened.iter_batches(BATCH_ROWS, columns=wanted, use_threads=False):
+                for index in range(batch.num_rows):
+                    number += 1
+                    yield _parquet_row(f"row {number}", batch, index, columns)
+    except (arrow.ArrowException, OSError) as error:
+        raise DataInvalid(f"{file} is not a whole Parquet file: {str(error).splitlines()[0]}") from error
+
+
+def _parquet_row(where: str, batch: Any, index: int, columns: Columns) -> Row | Skipped:  # noqa: ANN401 (untyped)
+    try:
+        return columns.pick(where, {name: batch.column(name)[index].as_py() for name in batch.schema.names})
+    except UnicodeDecodeError:
+        return Skipped(where, NOT_UTF8)
+
+
+def _pyarrow(file: Path) -> tuple[Any, Any]:
+    # Imported here, and by name: it is large, optional, and without types.
+    try:
+        return import_module("pyarrow"), import_module("pyarrow.parquet")
+    except ImportError as error:
+        raise DataUnavailable(f"{file}: reading Parquet needs pyarrow: pip install pyarrow") from error
+
+
+_FORMATS: dict[str, Format] = {
+    ".csv": partial(_delimited, delimiter=","),
+    ".tsv": partial(_delimited, delimiter="\t"),
+    ".jsonl": _json_lines,
+    ".ndjson": _json_lines,
+    ".json": _json_lines,
+    ".parquet": _parquet,
+}
