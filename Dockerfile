@@ -27,8 +27,8 @@ RUN uv pip install --no-cache --require-hashes -r /tmp/requirements.txt
 
 FROM python AS base
 RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin lantern \
- && mkdir -p /srv/lantern/models/artifacts /srv/lantern/data \
- && chown lantern /srv/lantern/models/artifacts /srv/lantern/data
+ && mkdir -p /srv/lantern/models/artifacts /srv/lantern/data /srv/lantern/runs \
+ && chown lantern /srv/lantern/models/artifacts /srv/lantern/data /srv/lantern/runs
 WORKDIR /srv/lantern
 
 FROM base AS training

@@ -22,7 +22,7 @@ import torch
 from models.repository import Repository
 from training.datasets import fashion_mnist
 from training.evaluate import calibration_error
-from training.gate import encode_png
+from training.tasks.images import encode_png
 
 CONNECTIONS = 8
 START_TIMEOUT_S = 60.0
@@ -38,8 +38,9 @@ def main() -> None:
         models_dir = arguments.models_dir or Path(scratch)
         if arguments.models_dir is None:
             start_s = time.perf_counter()
-            subprocess.run([sys.executable, "-m", "training", "--models-dir", str(models_dir)], check=True)
-            print(f"python -m training, whole command: {time.perf_counter() - start_s:.0f} s")
+            command = [sys.executable, "-m", "training", "fashion", "--models-dir", str(models_dir)]
+            subprocess.run(command, check=True)
+            print(f"python -m training fashion, whole command: {time.perf_counter() - start_s:.0f} s")
         scores_NK, labels_N, took_s = _ask_for_the_test_set(models_dir, arguments.port)
     accuracy = (scores_NK.argmax(1) == labels_N).float().mean().item()
     print(f"test accuracy through POST /predict from PNG bytes: {accuracy:.2%} of {len(labels_N)}")

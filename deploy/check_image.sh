@@ -56,7 +56,7 @@ training=$(buildah "${store[@]}" from lantern-training)
 volumes=(--volume "$artifacts:/srv/lantern/models/artifacts" --volume "$data:/srv/lantern/data")
 buildah "${store[@]}" run "${volumes[@]}" "$training" -- python3 -m training.datasets.fashion_mnist
 buildah "${store[@]}" run "${volumes[@]}" "$training" -- \
-  python3 -m training --limit 2000 --epochs 1 --precision fp32 --min-accuracy 0.2
+  python3 -m training fashion --limit 2000 --epochs 1 --precision fp32 --min-accuracy 0.2
 
 say "serve it"
 serving=$(buildah "${store[@]}" from lantern-serving)

@@ -44,6 +44,11 @@ class Tokenizer:
         """Number of tokens it knows."""
         return self._rules.get_vocab_size()
 
+    @property
+    def vocabulary(self) -> list[str]:
+        """Its tokens, in the order of their ids."""
+        return [str(self._rules.id_to_token(index)) for index in range(self.size)]
+
     def encode(self, text: str, max_tokens: int | None = None, *, truncate: bool = False) -> Tensor:
         """Return a text's token ids, int64 of shape L, with the special tokens that its rules add.
 

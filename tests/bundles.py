@@ -19,12 +19,16 @@ from models.manifest import (
     Postprocess,
     Source,
     TensorSpec,
+    Tokenization,
     Tolerance,
+    Writing,
 )
 from models.preprocessing import decode_image
 from models.repository import Repository, Staging
+from models.tokenization import Tokenizer
 from tests.images import png
 from training.export import Exported, script
+from training.tokenizing import train_tokenizer
 
 LABELS = ("dark", "grey", "light")
 MAX_PIXELS = 1_000_000
@@ -117,3 +121,114 @@ def manifest(
         "golden": golden,
     }
     return Manifest(**fields | changes)
+
+
+MOODS = ("bad", "good")
+MAX_TOKENS = 8
+GOLDEN_TEXT = "good film"
+
+
+class Mood(nn.Module):
+    """Tells bad from good by the share of the two words among a text's tokens, its beginning and end included."""
+
+    def __init__(self, bad: int, good: int) -> None:
+        super().__init__()
+        self.bad = bad
+        self.good = good
+
+    def forward(self, tokens_NL: Tensor) -> Tensor:
+        counts_NK = torch.stack([(tokens_NL == self.bad).sum(1), (tokens_NL == self.good).sum(1)], dim=1)
+        return torch.softmax(8.0 * counts_NK / (tokens_NL != 0).sum(1, keepdim=True), dim=1)
+
+
+class Echo(nn.Module):
+    """Writes what it reads, and as the second best its first word alone; the longer, the less sure."""
+
+    def forward(self, tokens_NL: Tensor) -> tuple[Tensor, Tensor]:
+        whole_NT = tokens_NL[:, 1:]
+        first_NT = torch.nn.functional.pad(whole_NT[:, :1], [0, whole_NT.shape[1] - 1])
+        length_N1 = (tokens_NL != 0).sum(1, keepdim=True)
+        scores_NB = torch.cat([2.0 / length_N1, 1.0 / length_N1], dim=1)
+        return torch.stack([whole_NT, first_NT], dim=1), scores_NB
+
+
+def tokenizer_json() -> bytes:
+    """The rules of a tokenizer that knows five words."""
+    return train_tokenizer(["a bad film", "a good film", "fine"], "words", 20, lowercase=True)
+
+
+def mood() -> Mood:
+    """The classifier for the words of `tokenizer_json`."""
+    bad, good = Tokenizer(tokenizer_json()).encode("bad good").tolist()[1:-1]
+    return Mood(bad, good)
+
+
+def publish_texts(
+    repository: Repository,
+    name: str,
+    module: nn.Module | None = None,
+    labels: Sequence[str] = MOODS,
+    rules: bytes | None = None,
+    **changes: Any,
+) -> Bundle:
+    """Publish the next version of a model that sorts texts; `changes` replace fields of its manifest."""
+    files = {"tokenizer.json": rules or tokenizer_json()}
+    fields = {
+        "task": "text-classification",
+        "outputs": (TensorSpec(name="scores", dtype="float32", shape=("N", len(labels))),),
+        "labels": tuple(labels),
+    }
+    return _publish_text_model(repository, name, module or mood(), files, fields | changes)
+
+
+def publish_writer(
+    repository: Repository,
+    name: str,
+    module: nn.Module | None = None,
+    rules: bytes | None = None,
+    target_rules: bytes | None = None,
+    **changes: Any,
+) -> Bundle:
+    """Publish the next version of a model that writes texts; `changes` replace fields of its manifest."""
+    files = {
+        "tokenizer.json": rules or tokenizer_json(),
+        "target_tokenizer.json": target_rules or tokenizer_json(),
+    }
+    fields = {
+        "task": "text-to-text",
+        "outputs": (
+            TensorSpec(name="written", dtype="int64", shape=("N", "B", "T")),
+            TensorSpec(name="scores", dtype="float32", shape=("N", "B")),
+        ),
+        "write": Writing(beams=2, max_tokens=MAX_TOKENS),
+    }
+    return _publish_text_model(repository, name, module or Echo(), files, fields | changes)
+
+
+def _publish_text_model(
+    repository: Repository, name: str, module: nn.Module, rules: dict[str, bytes], fields: dict[str, Any]
+) -> Bundle:
+    content = script(module)
+    with repository.staging(name) as staging:
+        files = rules | {"model.ts.pt": content, "0.txt": GOLDEN_TEXT.encode()}
+        for path, file in files.items():
+            (staging.directory / path).write_bytes(file)
+        taken = {
+            "inputs": (TensorSpec(name="tokens", dtype="int64", shape=("N", "L")),),
+            "decode": None,
+            "tokenize": Tokenization(max_tokens=MAX_TOKENS),
+        }
+        golden = fields.get("golden") or (_text_golden(Exported(content), rules),)
+        # What any manifest says, whatever the model takes and gives.
+        shared = dict(manifest(staging, name, LABELS, (GoldenExample(file="0.txt", scores=(1.0, 0.0, 0.0)),)))
+        staging.write_manifest(Manifest(**shared | {"labels": ()} | taken | fields | {"golden": golden}))
+        return repository.publish(name, staging)
+
+
+def _text_golden(exported: Exported, rules: dict[str, bytes]) -> GoldenExample:
+    outputs = exported.run(Tokenizer(rules["tokenizer.json"]).encode(GOLDEN_TEXT)[None])
+    if isinstance(outputs, Tensor):
+        return GoldenExample(file="0.txt", scores=tuple(outputs[0].tolist()))
+    tokens_NBT, scores_NB = outputs
+    text = Tokenizer(rules["target_tokenizer.json"]).decode(tokens_NBT[0, 0].tolist())
+    return GoldenExample(file="0.txt", scores=(scores_NB[0, 0].item(),), texts=(text,))

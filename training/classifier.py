@@ -1,11 +1,53 @@
-"""A network with what makes it a classifier of uint8 images. Axes: N images, C, H, W, K labels."""
+"""A network with what makes it a classifier: raw batches in, probabilities out. Axes: N, C, H, W, L, K."""
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from training.architectures.committee import Committee
 
-class Classifier(nn.Module):
+
+class CalibratedModel(nn.Module):
+    """A graph that ends in probabilities: logits over a temperature, which is saved with the weights."""
+
+    temperature: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("temperature", torch.ones(()))
+
+
+class TextClassifier(CalibratedModel):
+    """The whole graph that is exported: token ids in, calibrated probabilities out."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def member_logits(self, tokens_NL: Tensor) -> Tensor:
+        """Return the logits of each network that learns from its own loss, of shape PNK; of most, there is one."""
+        if isinstance(self.network, Committee):
+            return self.network.member_logits(tokens_NL).float()
+        return self.logits(tokens_NL)[None]
+
+    def logits(self, tokens_NL: Tensor) -> Tensor:
+        """Return the uncalibrated logits of shape NK for int64 token ids, padded with 0."""
+        logits_NK: Tensor = self.network(tokens_NL)
+        return logits_NK.float()
+
+    def forward(self, tokens_NL: Tensor) -> Tensor:
+        """Classify texts.
+
+        Args:
+            tokens_NL: int64 token ids, padded with 0.
+
+        Returns:
+            float32 calibrated probabilities of shape NK; rows sum to 1.
+        """
+        return F.softmax(self.logits(tokens_NL) / self.temperature, dim=1)
+
+
+class Classifier(CalibratedModel):
     """The whole graph that is exported: uint8 images in, calibrated probabilities out.
 
     Normalisation and temperature are buffers, so they are saved with the weights and stand nowhere else.
@@ -16,14 +58,12 @@ class Classifier(nn.Module):
 
     mean_C11: Tensor
     std_C11: Tensor
-    temperature: Tensor
 
     def __init__(self, network: nn.Module, mean_C: Tensor, std_C: Tensor) -> None:
         super().__init__()
         self.network = network.to(memory_format=torch.channels_last)
         self.register_buffer("mean_C11", mean_C.float().view(-1, 1, 1))
         self.register_buffer("std_C11", std_C.float().view(-1, 1, 1))
-        self.register_buffer("temperature", torch.ones(()))
 
     @property
     def device(self) -> torch.device:

@@ -1,50 +1,79 @@
-"""The configuration of a training run; the command line is derived from it."""
+"""The options of a training command; the command line is derived from them.
 
+An option that is not given takes the recipe's value for the chosen architecture (`recipes.py`), and where that has
+none, the default here.
+"""
+
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from models.manifest import ModelName
 from models.repository import DEFAULT_ROOT, MODELS_DIR_VARIABLE, default_root
+from training.errors import OptionInvalid
+
+OptimizerName = Literal["sgd", "adam", "adamw", "adagrad", "rmsprop", "lbfgs", "gd"]
+TokenKind = Literal["words", "bpe", "chars"]
+ScheduleName = Literal["cosine", "step", "constant"]
+# What a step's size means differs from one optimizer to the next, so each brings its own.
+LEARNING_RATES: Mapping[OptimizerName, float] = {
+    "sgd": 0.05,
+    "adam": 0.002,
+    "adamw": 0.003,
+    "adagrad": 0.02,
+    "rmsprop": 0.001,
+    "lbfgs": 1.0,
+    "gd": 0.2,
+}
+FULL_BATCH: frozenset[OptimizerName] = frozenset({"lbfgs", "gd"})
+# Neither has anything to do with what is learned.
+PLACES = ("models_dir", "runs_dir", "data", "resume", "default")
 
 
-class TrainingConfig(BaseSettings):
-    """Train an image classifier on Fashion-MNIST, check what was exported, and publish it."""
+class Options(BaseModel):
+    """What every command takes that publishes a model."""
 
-    model_config = SettingsConfigDict(
-        frozen=True,
-        cli_prog_name="python -m training",
-        cli_kebab_case=True,
-        cli_implicit_flags=True,
-        cli_hide_none_type=True,
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: ModelName = Field("fashion", description="Name to publish under.")
+    name: ModelName = Field(description="Name to publish under.")
     models_dir: Path = Field(
         default_factory=default_root, description=f"Model repository; {MODELS_DIR_VARIABLE} or {DEFAULT_ROOT}."
     )
-    default: bool = Field(False, description="Make this the default model for images.")
-    data: Path | None = Field(None, description="Directory of the data set's idx files, gzipped or not.")
+    default: bool = Field(False, description="Make this the default model for its kind of input.")
+    max_batch_size: int = Field(64, ge=1, le=4096, description="Most items the service may batch.")
+
+
+class TrainingOptions(Options):
+    """What every command takes that trains."""
+
+    runs_dir: Path = Field(Path("runs"), description="Checkpoints and TensorBoard logs.")
+    resume: bool = Field(False, description="Go on from the checkpoint of a run that was cut off.")
     limit: Annotated[int, Field(ge=64)] | None = Field(
-        None, description="Use only this many training and test images: for a quick try."
-    )
-    validation_fraction: float = Field(
-        0.08, gt=0, lt=1, description="Share of the training images held out to choose the epoch."
+        None, description="Use only this many training and test examples: for a quick try."
     )
 
-    hidden_size: int = Field(128, ge=1, le=65_536, description="Units of the hidden fully connected layer.")
-    epochs: int = Field(6, ge=1, le=100_000, description="Passes over the training images.")
-    batch_size: int = Field(256, ge=2, le=1_000_000, description="Images a step.")
-    learning_rate: float = Field(0.003, gt=0, description="Peak learning rate of AdamW.")
-    weight_decay: float = Field(0.05, ge=0, description="Decoupled weight decay of the matrices.")
-    warmup_fraction: float = Field(0.1, ge=0, lt=1, description="Share of the steps that warm up.")
-    label_smoothing: float = Field(0.05, ge=0, lt=1, description="Probability spread over all labels.")
-    shift_pixels: int = Field(1, ge=0, le=1000, description="Augmentation: largest shift in each direction.")
-    seed: int = Field(
-        0, ge=0, lt=2**63, description="Seed of the split, the weights, the order and the augmentation."
+    arch: str = Field(description="Architecture; python -m training list shows them.")
+    hidden_size: int = Field(128, ge=1, le=65_536, description="Units of the hidden layer, where there is one.")
+    dropout: float = Field(0.1, ge=0, lt=1, description="Share of the features dropped, where it has dropout.")
+
+    optimizer: OptimizerName = Field("adamw", description="lbfgs and gd take the whole training set a step.")
+    learning_rate: float = Field(0.003, gt=0, description="Peak learning rate.")
+    momentum: float = Field(0.9, ge=0, lt=1, description="Of sgd (Nesterov's) and rmsprop.")
+    weight_decay: float = Field(0.01, ge=0, description="Of matrices and kernels; lbfgs takes none.")
+    schedule: ScheduleName = Field("cosine", description="Course of the learning rate; step halves it five times.")
+    warmup_fraction: float = Field(0.1, ge=0, lt=1, description="Share of the steps over which it rises.")
+    epochs: int = Field(10, ge=1, le=100_000, description="Passes over the training examples.")
+    budget_s: float | None = Field(None, gt=0, description="Train for about so long instead of --epochs.")
+    batch_size: int = Field(256, ge=2, le=1_000_000, description="Examples a step, over all processes.")
+    clip_norm: float = Field(0, ge=0, description="Largest norm of the gradient; 0: no limit.")
+    label_smoothing: float = Field(0, ge=0, lt=1, description="Probability spread over all labels.")
+    ema_decay: float = Field(
+        0, ge=0, lt=1, description="Average the weights, forgetting so slowly; 0: no average."
     )
+    patience: int = Field(0, ge=0, description="Stop after so many epochs without a better one; 0: never.")
+    seed: int = Field(0, ge=0, lt=2**63, description="Of the weights, the order, augmentation and dropout.")
     device: str = Field(
         "auto", pattern=r"^(auto|cpu|cuda(:[0-9]{1,3})?)$", description="auto, cpu, cuda or cuda:N."
     )
@@ -52,22 +81,74 @@ class TrainingConfig(BaseSettings):
         "auto", description="Of the training steps; auto times both and takes the faster."
     )
 
-    min_accuracy: float = Field(
-        0.9,
-        ge=0,
-        le=1,
-        description="Gate: least test accuracy of the exported file; below, nothing is published.",
-    )
-    max_batch_size: int = Field(64, ge=1, le=4096, description="Most images the service may batch.")
+    def resolved(self, defaults: Mapping[str, object]) -> Self:
+        """Fill in what was not given.
 
-    @classmethod
-    def settings_customise_sources(  # noqa: D102 (pydantic-settings' own hook)
-        cls,
-        settings_cls: type[BaseSettings],  # noqa: ARG003 (the hook passes all of them)
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 (likewise)
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 (likewise)
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 (likewise)
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        # Only the command line: a stray NAME or SEED in the environment must not change a training run.
-        return (init_settings,)
+        Args:
+            defaults: The recipe's values for the architecture.
+
+        Raises:
+            OptionInvalid: An option does not go with another.
+        """
+        given = self.model_fields_set
+        update = {field: value for field, value in defaults.items() if field not in given}
+        if "optimizer" in given and self.optimizer != defaults.get("optimizer", "adamw"):
+            update |= {} if "learning_rate" in given else {"learning_rate": LEARNING_RATES[self.optimizer]}
+        filled = self.model_copy(update=update)
+        if filled.optimizer == "lbfgs" and "weight_decay" in given and filled.weight_decay:
+            raise OptionInvalid("--weight-decay: lbfgs takes none")
+        if filled.optimizer == "lbfgs" and filled.precision == "bf16":
+            raise OptionInvalid("--precision: lbfgs compares losses too close for bf16; it takes fp32")
+        return filled
+
+    def record(self) -> dict[str, object]:
+        """The options that decide what is learned, as plain values."""
+        return self.model_dump(mode="json", exclude=set(PLACES))
+
+
+class ImageOptions(TrainingOptions):
+    """What training on images takes besides."""
+
+    flip: bool = Field(True, description="Augmentation: mirror half of the images.")
+    shift_pixels: int = Field(0, ge=0, le=1000, description="Augmentation: largest shift in each direction.")
+    erase: float = Field(0, ge=0, le=1, description="Augmentation: share of the images that lose a rectangle.")
+    mixup: float = Field(0, ge=0, description="Augmentation: mix pairs of images, Beta(a, a); 0: never.")
+    cutmix: float = Field(0, ge=0, description="Augmentation: paste pieces of others, Beta(a, a); 0: never.")
+    min_accuracy: float = Field(
+        0, ge=0, le=1, description="Gate: least test accuracy of the exported file; below, nothing is published."
+    )
+
+
+class TextOptions(TrainingOptions):
+    """What training on texts takes besides."""
+
+    vocabulary: int = Field(20_000, ge=8, le=1_000_000, description="Most tokens the tokenizer may know.")
+    tokens: TokenKind = Field("words", description="What a text is split into.")
+    lowercase: bool = Field(True, description="Read capital letters as small ones.")
+    max_tokens: int = Field(512, ge=4, le=65_536, description="Longest text; a longer one is refused.")
+    truncate: bool = Field(False, description="Cut a longer text instead of refusing it.")
+    dim: int = Field(128, ge=2, le=65_536, description="Features a token.")
+    layers: int = Field(1, ge=1, le=64, description="Layers of the network.")
+    heads: int = Field(4, ge=1, le=64, description="Attention heads.")
+    word_dropout: float = Field(0, ge=0, lt=1, description="Augmentation: share of the tokens made unknown.")
+
+
+class TextClassificationOptions(TextOptions):
+    """What sorting texts takes besides."""
+
+    min_accuracy: float = Field(
+        0, ge=0, le=1, description="Gate: least test accuracy of the exported file; below, nothing is published."
+    )
+
+
+class Seq2SeqOptions(TextOptions):
+    """What writing a text for a text takes besides."""
+
+    target_tokens: TokenKind = Field("bpe", description="What a target is split into.")
+    target_vocabulary: int = Field(20_000, ge=8, le=1_000_000, description="Most tokens of the targets.")
+    max_steps: int = Field(128, ge=2, le=65_536, description="Most tokens written for one input.")
+    beams: int = Field(4, ge=1, le=64, description="Texts that the search keeps, and the service can give.")
+    length_power: float = Field(1.0, ge=0, le=2, description="Texts are compared by log-probability/length^power.")
+    max_error_rate: float = Field(
+        1, ge=0, description="Gate: largest share of wrong texts on the test set, through the exported file."
+    )

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 CALIBRATION_BINS = 15
+MOST_ROWS = 40
 
 
 @dataclass(frozen=True)
@@ -80,3 +81,17 @@ def calibration_error(probabilities_NK: Tensor, labels_N: Tensor) -> float:
     return classification.multiclass_calibration_error(
         probabilities_NK, labels_N, K, n_bins=CALIBRATION_BINS, norm="l1"
     ).item()
+
+
+def format_table(evaluation: Evaluation) -> str:
+    """The per-label figures as lines of text."""
+    shown = evaluation.per_label[:MOST_ROWS]
+    width = max(len(row.label) for row in shown)
+    lines = [f"{'label':<{width}}  precision  recall      f1  support"]
+    lines += [
+        f"{row.label:<{width}}  {row.precision:9.3f}  {row.recall:6.3f}  {row.f1:6.3f}  {row.support:7d}"
+        for row in shown
+    ]
+    if more := len(evaluation.per_label) - len(shown):
+        lines.append(f"and {more} more labels")
+    return "\n".join(lines)

@@ -1,10 +1,13 @@
-"""The exported file: written from a trained classifier, and read back to be judged. Axes: N, C, H, W, K."""
+"""The exported file: written from a trained model, and read back to be judged. Axes: N items."""
 
 import io
 import warnings
 
 import torch
 from torch import Tensor, nn
+
+from models.golden import Outputs
+from training.errors import GateFailed
 
 # Known, decided (see `Exported`), and pinned by the torch version; said once a call it would bury real news.
 warnings.filterwarnings("ignore", message=r"`torch\.jit\.\w+` is deprecated", category=FutureWarning)
@@ -20,15 +23,26 @@ class Exported:
     def __init__(self, content: bytes) -> None:
         self.module = torch.jit.load(io.BytesIO(content), map_location="cpu").eval()
 
-    def scores(self, images_NCHW: Tensor) -> Tensor:
-        """Return float32 probabilities of shape NK for uint8 images of shape NCHW."""
+    def run(self, batch: Tensor) -> Outputs:
+        """Return what the model gives for a batch: scores NK, or tokens NBT and scores NB."""
         with torch.inference_mode():
-            scores_NK: Tensor = self.module(images_NCHW)
+            outputs: Outputs = self.module(batch)
+        return outputs
+
+    def scores(self, batch: Tensor) -> Tensor:
+        """Return float32 probabilities of shape NK.
+
+        Raises:
+            GateFailed: The model gives something else.
+        """
+        scores_NK = self.run(batch)
+        if not isinstance(scores_NK, Tensor):
+            raise GateFailed("export: the file does not give one tensor of scores")
         return scores_NK
 
-    def scores_in_batches(self, images_NCHW: Tensor, batch_size: int = 256) -> Tensor:
-        """As `scores`, a batch at a time."""
-        return torch.cat([self.scores(batch_NCHW) for batch_NCHW in images_NCHW.split(batch_size)])
+    def scores_in_batches(self, batch: Tensor, batch_size: int = 256) -> Tensor:
+        """As `scores`, so many rows at a time."""
+        return torch.cat([self.scores(rows) for rows in batch.split(batch_size)])
 
 
 def script(module: nn.Module) -> bytes:

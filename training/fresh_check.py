@@ -43,7 +43,7 @@ def main(directory: Path) -> None:
     """
     bundle = Bundle.open(directory)
     for backend in bundle.manifest.backends:
-        check_golden(bundle, backend, Exported(bundle.read(backend.file)).scores)
+        check_golden(bundle, backend, Exported(bundle.read(backend.file)).run)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,15 @@
-"""A gated, trained classifier -> a published bundle."""
+"""What passed the gate -> a published bundle."""
 
 import platform
 import subprocess
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version as installed_version
 from pathlib import Path
+from typing import Any
+
+from torch import Tensor
 
 from models.bundle import Bundle, describe_all
 from models.manifest import (
@@ -13,27 +17,21 @@ from models.manifest import (
     BuiltWith,
     Calibration,
     GoldenExample,
-    ImageDecoding,
     Limits,
     Manifest,
-    Postprocess,
     Source,
-    TensorSpec,
     Tolerance,
 )
+from models.preparation import Preparation
 from models.repository import Repository, Staging
-from training.classifier import Classifier
-from training.config import TrainingConfig
-from training.datasets.images import ImageDataset
-from training.evaluate import CALIBRATION_BINS
+from models.tokenization import Tokenizer
+from training.config import Options
 from training.export import Exported
 from training.fresh_check import check_in_fresh_process
-from training.gate import SCORE_ATOL, Judgement, encode_png, scores_as_served
-from training.report import write_pictures, write_report
-from training.train import Trained, count_parameters
+from training.gate import SCORE_ATOL
+from training.report import Report, write_report
 
 MODEL_FILE = "model.ts.pt"
-GOLDEN_EXAMPLES = 4
 
 
 @dataclass(frozen=True)
@@ -42,123 +40,87 @@ class Candidate:
 
     Attributes:
         content: The exported file.
-        classifier: What was exported.
-        trained: How it was trained.
-        judgement: What the gate measured.
-        dataset: Gives the golden examples and the sha256 that the manifest names.
-        decoding: How serving is to decode images.
-        device: What it was trained on.
+        preparation: How its raw inputs become a batch.
+        golden_inputs: File name -> raw input, a few.
+        description: The manifest's fields that say what it takes and gives.
+        files: Path -> content, of what it needs besides.
+        metrics: What it is worth.
+        calibration: Before and after its temperature, if it has one.
+        source: What it was made from: options, and the sha256 of the data.
+        report: For a person.
     """
 
     content: bytes
-    classifier: Classifier
-    trained: Trained
-    judgement: Judgement
-    dataset: ImageDataset
-    decoding: ImageDecoding
-    device: str
+    preparation: Preparation
+    golden_inputs: Mapping[str, bytes]
+    description: Mapping[str, Any]
+    files: Mapping[str, bytes]
+    metrics: Mapping[str, float]
+    calibration: Calibration | None
+    config: Mapping[str, Any]
+    data_sha256: str
+    report: Report
 
 
-def publish(candidate: Candidate, config: TrainingConfig) -> Bundle:
+def publish(candidate: Candidate, options: Options) -> Bundle:
     """Stage the bundle, check it in a fresh process, and make it current.
 
     Args:
         candidate: What to publish.
-        config: Names the repository and the model; recorded in the manifest.
+        options: Name the repository and the model.
 
     Raises:
-        GateFailed: The fresh process did not get the golden scores.
+        GateFailed: The fresh process did not get the golden answers.
         NotWritable, OSError: The repository cannot be written; the old version stays current.
     """
-    repository = Repository(config.models_dir)
-    with repository.staging(config.name) as staging:
+    repository = Repository(options.models_dir)
+    with repository.staging(options.name) as staging:
         (staging.directory / MODEL_FILE).write_bytes(candidate.content)
+        for path, content in candidate.files.items():
+            (staging.directory / path).write_bytes(content)
         golden = _write_golden(staging.directory, candidate)
-        _write_report(staging.directory, candidate)
-        staging.write_manifest(_manifest(staging, candidate, config, golden))
+        write_report(staging.directory, candidate.report)
+        staging.write_manifest(_manifest(staging, candidate, options, golden))
         check_in_fresh_process(staging.directory)
-        return repository.publish(config.name, staging)
+        return repository.publish(options.name, staging)
 
 
 def _write_golden(directory: Path, candidate: Candidate) -> tuple[GoldenExample, ...]:
     (directory / "golden").mkdir()
-    images_NCHW = candidate.dataset.test.images_NCHW[:GOLDEN_EXAMPLES]
-    scores_NK = scores_as_served(Exported(candidate.content), images_NCHW, candidate.decoding)
-    examples = []
-    for index, (image_CHW, scores_K) in enumerate(zip(images_NCHW, scores_NK, strict=True)):
-        file = f"golden/{index}.png"
-        (directory / file).write_bytes(encode_png(image_CHW))
-        examples.append(GoldenExample(file=file, scores=tuple(scores_K.tolist())))
-    return tuple(examples)
-
-
-def _write_report(directory: Path, candidate: Candidate) -> None:
-    dataset, trained, judgement = candidate.dataset, candidate.trained, candidate.judgement
-    figures = {
-        "test": judgement.calibrated.summary(),
-        "test_before_calibration": judgement.uncalibrated.summary(),
-        "temperature": candidate.classifier.temperature.item(),
-        "parity": judgement.parity,
-        "parameters": count_parameters(candidate.classifier.network),
-        "training": trained.summary(),
-        "images": {
-            "train": len(dataset.train),
-            "validation": len(dataset.validation),
-            "test": len(dataset.test),
-        },
-    }
-    write_report(directory, figures)
-    labels_N = dataset.test.labels_N
-    calibration = {
-        "before": (judgement.uncalibrated_NK, labels_N),
-        "after": (judgement.calibrated_NK, labels_N),
-    }
-    write_pictures(directory, judgement.calibrated, trained.history, trained.best_epoch, calibration)
+    paths = [f"golden/{name}" for name in candidate.golden_inputs]
+    contents = list(candidate.golden_inputs.values())
+    for path, content in zip(paths, contents, strict=True):
+        (directory / path).write_bytes(content)
+    preparation = candidate.preparation
+    batch = preparation.collate([preparation.prepare(content) for content in contents])
+    outputs = Exported(candidate.content).run(batch)
+    if isinstance(outputs, Tensor):
+        rows = zip(paths, outputs.tolist(), strict=True)
+        return tuple(GoldenExample(file=path, scores=scores) for path, scores in rows)
+    writer = Tokenizer(candidate.files[candidate.description["write"].file])
+    return tuple(
+        GoldenExample(file=path, scores=(scores[0],), texts=(writer.decode(tokens[0]),))
+        for path, tokens, scores in zip(paths, outputs[0].tolist(), outputs[1].tolist(), strict=True)
+    )
 
 
 def _manifest(
-    staging: Staging, candidate: Candidate, config: TrainingConfig, golden: tuple[GoldenExample, ...]
+    staging: Staging, candidate: Candidate, options: Options, golden: Sequence[GoldenExample]
 ) -> Manifest:
-    before, after = candidate.judgement.uncalibrated, candidate.judgement.calibrated
-    dataset, decoding = candidate.dataset, candidate.decoding
-    # What `auto` came to: without it the seed alone would not make the run again.
-    resolved = {"precision": candidate.trained.precision, "device": candidate.device}
-    scores = TensorSpec(name="scores", dtype="float32", shape=("N", len(dataset.labels)))
     return Manifest(
-        name=config.name,
+        name=options.name,
         version=staging.version,
         created_at=datetime.now(UTC),
-        task="image-classification",
-        source=Source(
-            git=_git_commit(),
-            config=config.model_dump(mode="json", exclude={"models_dir", "data"}) | resolved,
-            data_sha256=dataset.sha256,
-        ),
+        source=Source(git=_git_commit(), config=dict(candidate.config), data_sha256=candidate.data_sha256),
         built_with=BuiltWith(
             torch=installed_version("torch"),
             torchvision=installed_version("torchvision"),
             python=platform.python_version(),
         ),
         files=describe_all(staging.directory),
-        inputs=(TensorSpec(name="images", dtype="uint8", shape=("N", *decoding.shape_CHW)),),
-        outputs=(scores,),
-        decode=decoding,
-        labels=dataset.labels,
-        postprocess=Postprocess(temperature=candidate.classifier.temperature.item()),
-        limits=Limits(max_batch_size=config.max_batch_size),
-        metrics={
-            "test_accuracy": after.accuracy,
-            "test_macro_f1": after.macro_f1,
-            "test_nll": after.nll,
-            "test_ece": after.ece,
-        },
-        calibration=Calibration(
-            bins=CALIBRATION_BINS,
-            ece_before=before.ece,
-            ece_after=after.ece,
-            nll_before=before.nll,
-            nll_after=after.nll,
-        ),
+        limits=Limits(max_batch_size=options.max_batch_size),
+        metrics=dict(candidate.metrics),
+        calibration=candidate.calibration,
         backends=(
             Backend(
                 id="torchscript-fp32",
@@ -169,7 +131,8 @@ def _manifest(
                 tolerance=Tolerance(atol=SCORE_ATOL),
             ),
         ),
-        golden=golden,
+        golden=tuple(golden),
+        **candidate.description,
     )
 
 

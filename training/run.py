@@ -1,52 +1,146 @@
 """A training run: its calls, in execution order."""
 
-import torch
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from typing import TypeVar
 
 from models.bundle import Bundle
 from models.device import choose_device
-from models.manifest import ImageDecoding
 from models.repository import Repository
-from training.architectures.convolutional import ConvNet
-from training.calibrate import fit_temperature
-from training.classifier import Classifier, channel_statistics
-from training.config import TrainingConfig
-from training.datasets import fashion_mnist
+from training.checkpoint import Checkpoint
+from training.config import TrainingOptions
+from training.distributed import Group
+from training.errors import OutOfRoom
 from training.export import Exported, script
-from training.gate import judge
+from training.gate import check_parity
+from training.pictures import draw_learning_curves
 from training.progress import Progress
 from training.publish import Candidate, publish
-from training.report import format_table, summarise
-from training.train import logits_of, train
+from training.report import Report
+from training.state import Trained
+from training.tasks.task import Judgement, Task
+from training.train import train
 
-MAX_PIXELS = 16_777_216
+Given = TypeVar("Given", bound=TrainingOptions)
+# What makes a recipe's task of its options; the options come back with all that was not given filled in.
+Prepare = Callable[[Given, Progress], tuple[Task, Given]]
+
+# Weights, optimizer, average and the best so far; and what is published.
+ROOM_IN_MODELS = 12
 
 
-def run(config: TrainingConfig, progress: Progress) -> Bundle:
+def run(options: Given, prepare: Prepare[Given], group: Group, progress: Progress) -> Bundle | None:
     """Train, calibrate, export, judge and publish.
+
+    Args:
+        options: As they were given.
+        prepare: The recipe's own.
+        group: The processes that train together; only the first publishes.
+        progress: Told of what goes on.
+
+    Returns:
+        What was published; None in any process but the first.
 
     Raises:
         TrainingError: With what is missing, or which check the exported file did not pass.
         ModelsError, OSError: The bundle cannot be published.
     """
-    repository = Repository(config.models_dir)
-    repository.check_writable(config.name)
-    if config.default:
+    repository = Repository(options.models_dir)
+    if group.is_first:
+        repository.check_writable(options.name)
         repository.defaults()  # A table that cannot be read is better known before the training than after.
-    torch.manual_seed(config.seed)
-    device = choose_device(config.device)
-    dataset = fashion_mnist.load(config.data, config.validation_fraction, config.seed, config.limit)
-    decoding = ImageDecoding(color="L", size=fashion_mnist.SIZE, max_pixels=MAX_PIXELS)
-    network = ConvNet(decoding.shape_CHW, config.hidden_size, len(dataset.labels))
-    classifier = Classifier(network, *channel_statistics(dataset.train.images_NCHW)).to(device)
-    progress.say(f"training on {len(dataset.train)} images, {device}")
+    device = choose_device(_own_device(options.device, group))
+    task, options = prepare(options, progress)
+    task.to(device)
+    _check_room(task, options)
+    identity = _identity(task, options, group)
+    checkpoint = Checkpoint(options.runs_dir / options.name, identity)
+    progress.say(f"training {options.arch} on {device}")
 
-    trained = train(classifier, dataset, config, progress)
-    classifier.cpu()
-    validation_logits_NK = logits_of(classifier, dataset.validation.images_NCHW)
-    classifier.temperature.fill_(fit_temperature(validation_logits_NK, dataset.validation.labels_N))
-    content = script(classifier)
-    judgement = judge(classifier, Exported(content), dataset, decoding, config.min_accuracy)
-    progress.say(format_table(judgement.calibrated))
-    progress.say(summarise(trained, judgement))
-    candidate = Candidate(content, classifier, trained, judgement, dataset, decoding, str(device))
-    return publish(candidate, config)
+    trained = train(task, options, group, checkpoint, progress)
+    if not group.is_first:
+        return None
+    task.model.cpu()
+    task.calibrate()
+    content = script(task.model)
+    exported = Exported(content)
+    parity = check_parity(task.model, exported, task.parity_batch())
+    judgement = task.judge(exported)
+    progress.say(judgement.table)
+    progress.say(
+        f"trained in {trained.elapsed_s:.0f} s ({trained.precision}), kept epoch {trained.best_epoch + 1}"
+    )
+    bundle = publish(_candidate(task, options, content, trained, judgement, parity, str(device)), options)
+    checkpoint.remove()
+    return bundle
+
+
+def _candidate(
+    task: Task,
+    options: TrainingOptions,
+    content: bytes,
+    trained: Trained,
+    judgement: Judgement,
+    parity: float,
+    device: str,
+) -> Candidate:
+    figures = {
+        **judgement.figures,
+        "metrics": dict(judgement.metrics),
+        "parity": parity,
+        "parameters": trained.parameters,
+        "examples": dict(task.sizes()),
+        "training": trained.summary(),
+    }
+    curves = draw_learning_curves(trained.history, trained.best_epoch, task.metric)
+    # What `auto` came to: without it the seed alone would not make the run again.
+    resolved = {"precision": trained.precision, "device": device}
+    return Candidate(
+        content=content,
+        preparation=task.preparation,
+        golden_inputs=task.golden_inputs(),
+        description=task.description(),
+        files=task.files(),
+        metrics=judgement.metrics,
+        calibration=judgement.calibration,
+        config=options.record() | resolved,
+        data_sha256=task.data_sha256,
+        report=Report(
+            title=f"{options.name}: {options.arch}",
+            table=judgement.table,
+            figures=figures,
+            pictures={"learning_curves": curves, **judgement.pictures},
+            mistakes=judgement.mistakes,
+        ),
+    )
+
+
+def _own_device(device: str, group: Group) -> str:
+    # Of several processes on one machine each takes its own GPU.
+    return f"cuda:{group.local_rank}" if group.size > 1 and device in ("auto", "cuda") and _has_cuda() else device
+
+
+def _has_cuda() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def _identity(task: Task, options: TrainingOptions, group: Group) -> str:
+    """Say what the run trains and on what: a checkpoint of anything else is not gone on from."""
+    facts = {**options.record(), "data": task.data_sha256, "sizes": dict(task.sizes()), "processes": group.size}
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _check_room(task: Task, options: TrainingOptions) -> None:
+    model_bytes = sum(tensor.numel() * tensor.element_size() for tensor in task.model.state_dict().values())
+    for directory in (options.models_dir, options.runs_dir):
+        directory.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(directory).free
+        if free < ROOM_IN_MODELS * model_bytes:
+            raise OutOfRoom(
+                f"{directory} has {free / 2**20:.0f} MiB left; a run of this size wants "
+                f"{ROOM_IN_MODELS * model_bytes / 2**20:.0f} MiB"
+            )

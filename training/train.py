@@ -1,166 +1,127 @@
-"""The training loop. Axes: N images, C channels, H height, W width, K labels."""
+"""The training loop: one for every task and optimizer."""
 
 import copy
-import statistics
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+import math
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 
-from training.augment import flip_and_shift
-from training.classifier import Classifier
-from training.clock import clock_s
-from training.config import TrainingConfig
-from training.datasets.images import ImageDataset, LabelledImages
-from training.optimizers import adamw, cosine_with_warmup
+from training.checkpoint import Checkpoint
+from training.config import TrainingOptions
+from training.distributed import Group
 from training.progress import Progress
+from training.state import Epoch, Run, Trained, count_parameters
+from training.tasks.task import Task
 
-TIMED_STEPS = 5
-WARM_STEPS = 2
-EVALUATION_BATCH_SIZE = 1000
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """What one pass over the training images came to; accuracies are fractions."""
-
-    train_loss: float
-    train_accuracy: float
-    validation_loss: float
-    validation_accuracy: float
-    elapsed_s: float
+SAVE_INTERVAL_S = 60.0
 
 
-@dataclass(frozen=True)
-class Trained:
-    """How the classifier came to its weights; `best_epoch` counts from 0."""
-
-    history: tuple[Epoch, ...]
-    best_epoch: int
-    precision: str
-
-    def summary(self) -> dict[str, object]:
-        """The history as plain values, for the report."""
-        return asdict(self)
-
-
-def train(classifier: Classifier, dataset: ImageDataset, config: TrainingConfig, progress: Progress) -> Trained:
-    """Train the classifier in place and leave it with the weights of the epoch that validated best.
+def train(
+    task: Task, options: TrainingOptions, group: Group, checkpoint: Checkpoint, progress: Progress
+) -> Trained:
+    """Train the task's model in place and leave it with the weights of the epoch that validated best.
 
     Args:
-        classifier: On the device to train on.
-        dataset: Its test part is not looked at.
-        config: The run's configuration.
+        task: On the device to train on; its test part is not looked at.
+        options: The run's, resolved.
+        group: The processes that train together.
+        checkpoint: Saved to as the run goes on, and gone on from with `--resume`.
         progress: Told of every step and epoch.
+
+    Raises:
+        CheckpointUnfit: `--resume`, and there is nothing that fits.
+        KeyboardInterrupt: Ctrl-C; the checkpoint was saved first.
     """
-    start_s = clock_s(classifier.device)
-    training_images = dataset.train.to(classifier.device)
-    validation_images = dataset.validation.to(classifier.device)
-    precision: str = config.precision
-    if precision == "auto":
-        precision = fastest_precision(classifier, training_images, config)
-    steps = Steps(classifier, training_images, config, precision)
-    history: list[Epoch] = []
-    best_epoch, best_score, best_state = 0, (-1.0, 0.0), classifier.state_dict()
-    for epoch in range(config.epochs):
-        loss, accuracy = _run_epoch(steps, epoch, progress)
-        with steps.autocast:
-            logits_NK = logits_of(classifier, validation_images.images_NCHW)
-        validation_loss = F.cross_entropy(logits_NK, validation_images.labels_N).item()
-        validation_accuracy = accuracy_of(logits_NK, validation_images.labels_N)
-        elapsed_s = clock_s(classifier.device) - start_s
-        history.append(Epoch(loss, accuracy, validation_loss, validation_accuracy, elapsed_s))
-        progress.end_epoch(validation_loss, validation_accuracy)
-        if (score := (validation_accuracy, -validation_loss)) > best_score:
-            best_epoch, best_score, best_state = epoch, score, copy.deepcopy(classifier.state_dict())
-    classifier.load_state_dict(best_state)
-    return Trained(tuple(history), best_epoch, precision)
+    run = Run(task, options, group)
+    saved = checkpoint.load() if options.resume else None
+    if saved is not None:
+        run.restore(saved)
+        progress.say(f"going on from epoch {run.epoch + 1}, step {run.step_in_epoch}")
+    run.prepare()
+    # Whatever stops a run from saving is better known before the first step than after the last.
+    _save(run, checkpoint)
+    with _interruptible() as interrupted:
+        while not run.is_over:
+            _run_epoch(run, checkpoint, progress, interrupted)
+    run.task.model.load_state_dict(run.best_state)
+    averaged = run.best_averaged
+    parameters = count_parameters(run.task.model)
+    return Trained(tuple(run.history), run.best_epoch, averaged, run.precision, parameters, run.elapsed_s)
 
 
-class Steps:
-    """One optimizer step after another over shuffled, augmented batches."""
-
-    def __init__(
-        self, classifier: Classifier, images: LabelledImages, config: TrainingConfig, precision: str
-    ) -> None:
-        self.classifier = classifier
-        self.images = images
-        self.config = config
-        self.autocast = torch.autocast(classifier.device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
-        self.generator = torch.Generator().manual_seed(config.seed)
-        self.optimizer = adamw(classifier.network, config.learning_rate, config.weight_decay)
-        self.schedule = cosine_with_warmup(
-            self.optimizer, config.epochs * self.steps_per_epoch, config.warmup_fraction
-        )
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Number of whole batches; the rest of an epoch's order is left out, another rest each time."""
-        return max(1, len(self.images) // self.config.batch_size)
-
-    def epoch(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Take the steps of one epoch, yielding each one's loss and accuracy, still on the device."""
-        self.classifier.network.train()
-        order_N = torch.randperm(len(self.images), generator=self.generator).to(self.images.labels_N.device)
-        for indices_N in order_N.split(self.config.batch_size)[: self.steps_per_epoch]:
-            yield self.step(self.images.take(indices_N))
-            self.schedule.step()
-
-    def step(self, batch: LabelledImages) -> tuple[Tensor, Tensor]:
-        """Augment a batch, and move the weights against its gradient."""
-        images_NCHW = flip_and_shift(batch.images_NCHW, self.config.shift_pixels, self.generator)
-        with self.autocast:
-            logits_NK = self.classifier.logits(images_NCHW)
-            loss = F.cross_entropy(logits_NK, batch.labels_N, label_smoothing=self.config.label_smoothing)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self.optimizer.step()
-        return loss.detach(), (logits_NK.detach().argmax(1) == batch.labels_N).float().mean()
+def _run_epoch(run: Run, checkpoint: Checkpoint, progress: Progress, interrupted: Sequence[int]) -> None:
+    epochs = math.ceil(run.total_steps / run.steps_per_epoch)
+    progress.begin_epoch(run.epoch, epochs, run.steps_this_epoch, run.step_in_epoch)
+    saved_s = time.monotonic()
+    for indices_N in run.batches()[run.step_in_epoch : run.steps_this_epoch]:
+        progress.step(run.take_step(indices_N))
+        if interrupted:
+            _save(run, checkpoint)
+            raise KeyboardInterrupt
+        if time.monotonic() - saved_s > SAVE_INTERVAL_S:
+            _save(run, checkpoint)
+            saved_s = time.monotonic()
+    _end_epoch(run, progress)
+    _save(run, checkpoint)
 
 
-def fastest_precision(classifier: Classifier, images: LabelledImages, config: TrainingConfig) -> str:
-    """Time a few steps in fp32 and in bf16 on a copy of the classifier, and name the faster."""
-    batch = images.take(torch.arange(min(config.batch_size, len(images))))
-    median_s = {}
-    for precision in ("fp32", "bf16"):
-        steps = Steps(copy.deepcopy(classifier), images, config, precision)
-        steps.classifier.network.train()
-        times_s = [_timed(steps, batch) for _ in range(WARM_STEPS + TIMED_STEPS)]
-        median_s[precision] = statistics.median(times_s[WARM_STEPS:])
-    return min(median_s, key=lambda precision: median_s[precision])
+def _end_epoch(run: Run, progress: Progress) -> None:
+    run.group.mean_buffers(run.task.model)
+    loss, score, averaged = run.group.from_first(_validate(run), run.device)
+    learning_rate = run.optimizer.param_groups[0]["lr"]
+    mean_loss, mean_score = (run.sums / run.step_in_epoch).tolist()
+    run.history.append(Epoch(mean_loss, mean_score, loss, score, learning_rate, run.elapsed_s))
+    if (found := (score, -loss)) > run.best_score or not run.best_state:
+        run.best_epoch, run.best_score, run.best_averaged = run.epoch, found, bool(averaged)
+        chosen = run.average.module if averaged and run.average is not None else run.task.model
+        run.best_state = copy.deepcopy(chosen.state_dict())
+    progress.end_epoch(loss, score)
+    run.sums.zero_()
+    run.epoch, run.step_in_epoch = run.epoch + 1, 0
 
 
-def logits_of(classifier: Classifier, images_NCHW: Tensor) -> Tensor:
-    """Return logits of shape NK for all images, in evaluation mode and without augmentation."""
-    classifier.network.eval()
-    with torch.inference_mode():
-        batches = [classifier.logits(batch_NCHW) for batch_NCHW in images_NCHW.split(EVALUATION_BATCH_SIZE)]
-    return torch.cat(batches)
+def _validate(run: Run) -> list[float]:
+    """Return loss and score of the better of the weights and their average, and whether that is the average."""
+    if not run.group.is_first:
+        return [0.0, 0.0, 0.0]
+    models: list[nn.Module] = [run.task.model]
+    if run.average is not None:
+        models.append(run.average.module)
+    found = []
+    for averaged, model in enumerate(models):
+        with run.autocast, torch.inference_mode():
+            loss, score = run.task.validate(model.eval())
+        found.append([loss, score, float(averaged)])
+    return max(found, key=lambda each: (each[1], -each[0]))
 
 
-def accuracy_of(scores_NK: Tensor, labels_N: Tensor) -> float:
-    """Return the fraction of rows whose largest entry is the label's."""
-    return (scores_NK.argmax(1) == labels_N).double().mean().item()
+def _save(run: Run, checkpoint: Checkpoint) -> None:
+    if run.group.is_first:
+        checkpoint.save(run.state())
 
 
-def _run_epoch(steps: Steps, epoch: int, progress: Progress) -> tuple[float, float]:
-    progress.begin_epoch(epoch, steps.steps_per_epoch)
-    losses, accuracies = [], []
-    for loss, accuracy in steps.epoch():
-        losses.append(loss)
-        accuracies.append(accuracy)
-        progress.step(loss, accuracy)
-    return torch.stack(losses).mean().item(), torch.stack(accuracies).mean().item()
+@contextmanager
+def _interruptible() -> Iterator[list[int]]:
+    """Yield a list that a Ctrl-C puts something into, instead of stopping in the middle of a step."""
+    seen: list[int] = []
 
+    def note(number: int, frame: FrameType | None) -> None:
+        if seen and callable(before):
+            before(number, frame)
+        seen.append(number)
 
-def _timed(steps: Steps, batch: LabelledImages) -> float:
-    start_s = clock_s(steps.classifier.device)
-    steps.step(batch)
-    return clock_s(steps.classifier.device) - start_s
-
-
-def count_parameters(network: nn.Module) -> int:
-    """Number of trainable parameters."""
-    return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        signal.signal(signal.SIGINT, note)
+    except ValueError:  # Only the main thread may; elsewhere nobody presses Ctrl-C.
+        yield seen
+        return
+    try:
+        yield seen
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic_settings import CliApp
+from pydantic_settings import CliApp, get_subcommand
 from torch import Tensor, nn
 
 from models.repository import Repository
 from tests.bundles import decoding, publish
 from tests.servers import ROOT, Process, process, until
-from training.config import TrainingConfig
+from training.commands import Command, FashionOptions, ImageFolderOptions, PairTableOptions, TextTableOptions
 from training.datasets.fashion_mnist import LABELS
 
 README = (ROOT / "README.md").read_text()
@@ -83,11 +83,19 @@ def test_make_help_lists_the_targets() -> None:
         assert re.search(rf"^{target} +\w", text, re.MULTILINE)
 
 
-def test_the_training_command_is_understood() -> None:
-    (command,) = re.findall(r"^\.venv/bin/python -m training (.+)$", README, re.MULTILINE)
-    config = CliApp.run(TrainingConfig, cli_args=command.split())
-    assert config.default
-    assert config.epochs == 12
+def test_every_training_command_is_understood() -> None:
+    lines = re.findall(r"^\.venv/bin/python -m training (.+)$", README, re.MULTILINE)
+    commands = [CliApp.run(Command, cli_args=line.split()) for line in lines]
+    options = [get_subcommand(command) for command in commands]
+    assert {type(each) for each in options} == {
+        ImageFolderOptions,
+        TextTableOptions,
+        PairTableOptions,
+        FashionOptions,
+    }
+    fashion = options[-1]
+    assert isinstance(fashion, FashionOptions)
+    assert (fashion.default, fashion.epochs) == (True, 12)
 
 
 def test_every_module_named_can_be_run() -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import get_args
 
 import httpx
 import pytest
@@ -15,11 +16,25 @@ from PIL import Image
 
 from models.repository import Repository
 from tests.servers import ROOT, process, until
+from training.commands import RECIPES, Command
+from training.config import TrainingOptions
 from training.datasets import fashion_mnist
 from training.export import Exported
-from training.gate import encode_png
+from training.tasks.images import encode_png
 
-SLICE = ("--limit", "3000", "--epochs", "2", "--batch-size", "128", "--precision", "fp32", "--min-accuracy", "0.5")
+SLICE = (
+    "fashion",
+    "--limit",
+    "3000",
+    "--epochs",
+    "2",
+    "--batch-size",
+    "128",
+    "--precision",
+    "fp32",
+    "--min-accuracy",
+    "0.5",
+)
 
 
 def run_training(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
@@ -33,7 +48,7 @@ def run_training(*arguments: str, **environment: str) -> "subprocess.CompletedPr
 def published(tmp_path_factory: pytest.TempPathFactory) -> Repository:
     """A repository with a `fashion` that was trained on a slice of the real data."""
     root = tmp_path_factory.mktemp("trained") / "artifacts"
-    finished = run_training(*SLICE, "--default", LANTERN_MODELS_DIR=str(root))
+    finished = run_training(*SLICE, "--default", "--runs-dir", str(root.parent), LANTERN_MODELS_DIR=str(root))
     assert finished.returncode == 0, finished.stderr
     assert "published fashion/" in finished.stdout
     return Repository(root)
@@ -43,7 +58,7 @@ def test_the_bundle_holds_what_it_promises(published: Repository) -> None:
     bundle = published.open("fashion")
     files = set(bundle.manifest.files)
     pictures = {f"report/{name}.png" for name in ("confusion_matrix", "learning_curves", "calibration")}
-    assert {"model.ts.pt", "report.json", "golden/0.png", *pictures} <= files
+    assert {"model.ts.pt", "report.json", "report.html", "golden/0.png", *pictures} <= files
     assert bundle.manifest.metrics["test_accuracy"] > 0.5
     assert bundle.manifest.source.config["seed"] == 0
     assert bundle.manifest.source.config["device"] in ("cpu", "cuda")
@@ -67,7 +82,7 @@ def test_the_bundle_holds_what_it_promises(published: Repository) -> None:
 
 def test_a_gate_that_fails_publishes_nothing_and_says_what_failed(tmp_path: Path) -> None:
     arguments = ("--limit", "200", "--epochs", "1", "--min-accuracy", "0.99", "--models-dir", str(tmp_path / "a"))
-    finished = run_training(*arguments)
+    finished = run_training("fashion", *arguments, "--runs-dir", str(tmp_path))
     assert finished.returncode == 1
     assert "nothing was published: accuracy:" in finished.stderr
     assert "Traceback" not in finished.stderr
@@ -89,7 +104,7 @@ def test_a_gate_that_fails_publishes_nothing_and_says_what_failed(tmp_path: Path
 def test_a_wrong_option_ends_with_one_clear_line(
     arguments: tuple[str, str], complaint: str, tmp_path: Path
 ) -> None:
-    finished = run_training(*arguments, "--models-dir", str(tmp_path))
+    finished = run_training("fashion", *arguments, "--models-dir", str(tmp_path), "--runs-dir", str(tmp_path))
     assert finished.returncode != 0
     assert complaint in finished.stderr
     assert "Traceback" not in finished.stderr
@@ -97,7 +112,7 @@ def test_a_wrong_option_ends_with_one_clear_line(
 
 def test_a_default_that_cannot_be_written_is_known_before_the_training(tmp_path: Path) -> None:
     (tmp_path / "defaults.json").write_text("nonsense")
-    finished = run_training(*SLICE, "--default", "--models-dir", str(tmp_path))
+    finished = run_training(*SLICE, "--default", "--models-dir", str(tmp_path), "--runs-dir", str(tmp_path))
     assert finished.returncode == 1
     assert "nothing was published: " in finished.stderr
     assert "defaults.json" in finished.stderr
@@ -106,17 +121,23 @@ def test_a_default_that_cannot_be_written_is_known_before_the_training(tmp_path:
 
 def test_a_directory_that_cannot_be_written_fails_before_the_training(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    finished = run_training(*SLICE, "--models-dir", str(tmp_path / "file"))
+    finished = run_training(*SLICE, "--models-dir", str(tmp_path / "file"), "--runs-dir", str(tmp_path))
     assert finished.returncode == 1
     assert "cannot publish to" in finished.stderr
     assert "epoch" not in finished.stderr
 
 
-def test_the_help_lists_every_option() -> None:
-    from training.config import TrainingConfig
+@pytest.mark.parametrize("options", RECIPES)
+def test_the_help_lists_every_option(options: type[TrainingOptions]) -> None:
+    name = next(name for name, field in Command.model_fields.items() if options in get_args(field.annotation))
+    text = run_training(name, "--help").stdout
+    assert all(f"--{field.replace('_', '-')}" in text for field in options.model_fields)
 
-    text = run_training("--help").stdout
-    assert all(f"--{field.replace('_', '-')}" in text for field in TrainingConfig.model_fields)
+
+def test_the_list_shows_commands_architectures_and_optimizers() -> None:
+    text = run_training("list").stdout
+    for word in ("pronounce", "convnet", "resnet18", "transformer", "seq2seq", "lbfgs", "cosine"):
+        assert word in text
 
 
 def test_real_images_are_served_and_a_retrained_model_takes_over_without_a_failure(published: Repository) -> None:
@@ -152,7 +173,14 @@ def test_real_images_are_served_and_a_retrained_model_takes_over_without_a_failu
         asking = threading.Thread(target=ask)
         asking.start()
         try:
-            retrained = run_training(*SLICE, "--seed", "1", LANTERN_MODELS_DIR=str(published.root))
+            retrained = run_training(
+                *SLICE,
+                "--seed",
+                "1",
+                "--runs-dir",
+                str(published.root.parent),
+                LANTERN_MODELS_DIR=str(published.root),
+            )
             assert retrained.returncode == 0, retrained.stderr
             second = published.current("fashion").version
             assert second != first

@@ -4,15 +4,19 @@ import pytest
 import torch
 from torch import Tensor
 
+from models.golden import Outputs
+from models.preparation import ImagePreparation
 from models.repository import Repository
 from tests.bundles import Always, decoding, publish, stage
+from tests.training.small import options
 from training.architectures.convolutional import ConvNet
 from training.classifier import Classifier
 from training.datasets.images import ImageDataset, LabelledImages
 from training.errors import GateFailed
 from training.export import Exported, script
 from training.fresh_check import check_in_fresh_process
-from training.gate import PARITY_BATCH_SIZES, check_parity, encode_png, judge, scores_as_served
+from training.gate import PARITY_BATCH_SIZES, check_parity
+from training.tasks.images import ImageClassification, encode_png
 
 IMAGES = torch.randint(0, 256, (40, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
@@ -31,14 +35,18 @@ def classifier() -> Classifier:
 
 
 @pytest.fixture
-def dataset(classifier: Classifier) -> ImageDataset:
+def small(classifier: Classifier) -> ImageClassification:
     """A test set on which the untrained classifier happens to be right nine times in ten."""
     with torch.inference_mode():
         labels_N = classifier(IMAGES).argmax(1)
     labels_N = labels_N.clone()
     labels_N[::10] = (labels_N[::10] + 1) % 3
     images = LabelledImages(IMAGES, labels_N)
-    return ImageDataset(("a", "b", "c"), images, images, images, "0" * 64)
+    data = ImageDataset(("a", "b", "c"), images, images, images, "0" * 64)
+    given = options(min_accuracy=0.9)
+    task = ImageClassification(data, classifier.network, torch.zeros(1), torch.ones(1), decoding(), given)
+    task.model = classifier
+    return task
 
 
 class Altered(Exported):
@@ -49,15 +57,15 @@ class Altered(Exported):
         self.change = change
         self.sizes: set[int] = set()
 
-    def scores(self, images_NCHW: Tensor) -> Tensor:
-        self.sizes.add(len(images_NCHW))
-        scores_NK: Tensor = self.change(super().scores(images_NCHW))
-        return scores_NK
+    def run(self, batch: Tensor) -> Outputs:
+        self.sizes.add(len(batch))
+        outputs: Outputs = self.change(super().run(batch))
+        return outputs
 
 
 def test_a_faithful_export_passes_at_every_batch_size(classifier: Classifier) -> None:
     exported = Altered(script(classifier), lambda scores_NK: scores_NK)
-    assert check_parity(classifier, exported, IMAGES) < 1e-4
+    assert check_parity(classifier, exported, IMAGES.repeat(7, 1, 1, 1)[:256]) < 1e-4
     assert set(PARITY_BATCH_SIZES) <= exported.sizes
 
 
@@ -77,33 +85,46 @@ def test_another_label_fails_the_parity_check(classifier: Classifier, monkeypatc
         check_parity(classifier, turned, IMAGES)
 
 
-def test_the_test_metric_is_measured_through_the_file(classifier: Classifier, dataset: ImageDataset) -> None:
-    judgement = judge(classifier, Exported(script(classifier)), dataset, decoding(), 0.9)
-    assert judgement.calibrated.accuracy == pytest.approx(0.9)
-    assert judgement.uncalibrated.accuracy == pytest.approx(0.9)
-    assert judgement.uncalibrated.ece != judgement.calibrated.ece
+def test_an_export_that_gives_another_kind_of_output_fails_the_parity_check(classifier: Classifier) -> None:
+    pair = Altered(script(classifier), lambda scores_NK: (scores_NK, scores_NK))
+    with pytest.raises(GateFailed, match="another kind of output"):
+        check_parity(classifier, pair, IMAGES)
 
 
-def test_figures_and_gate_follow_the_file_and_not_the_network(
-    classifier: Classifier, dataset: ImageDataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("training.gate.check_parity", lambda *_: 0.0)
-    broken = Altered(script(classifier), lambda scores_NK: scores_NK.roll(1, dims=1))
-    assert judge(classifier, broken, dataset, decoding(), 0.0).calibrated.accuracy < 0.5
+def test_the_test_metric_is_measured_through_the_file(small: ImageClassification) -> None:
+    judgement = small.judge(Exported(script(small.model)))
+    assert judgement.metrics["test_accuracy"] == pytest.approx(0.9)
+    assert judgement.calibration is not None
+    assert judgement.calibration.ece_before != judgement.calibration.ece_after
+    assert len(judgement.mistakes) == 4
+
+
+def test_figures_and_gate_follow_the_file_and_not_the_network(small: ImageClassification) -> None:
+    broken = Altered(script(small.model), lambda scores_NK: scores_NK.roll(1, dims=1))
     with pytest.raises(GateFailed, match="accuracy"):
-        judge(classifier, broken, dataset, decoding(), 0.9)
+        small.judge(broken)
+    small.least_accuracy = 0.0
+    assert small.judge(broken).metrics["test_accuracy"] < 0.5
 
 
-def test_an_accuracy_below_the_least_fails_the_gate(classifier: Classifier, dataset: ImageDataset) -> None:
+def test_an_accuracy_below_the_least_fails_the_gate(small: ImageClassification) -> None:
+    small.least_accuracy = 0.901
     with pytest.raises(GateFailed, match=r"accuracy: 90\.00%.*--min-accuracy is 90\.10%"):
-        judge(classifier, Exported(script(classifier)), dataset, decoding(), 0.901)
+        small.judge(Exported(script(small.model)))
 
 
-def test_scores_as_served_go_through_encoded_images(classifier: Classifier) -> None:
-    exported = Exported(script(classifier))
-    assert torch.allclose(scores_as_served(exported, IMAGES, decoding()), exported.scores(IMAGES), atol=1e-6)
-    other_way = scores_as_served(exported, IMAGES, decoding(fit="crop", shorter_side=16))
-    assert not torch.allclose(other_way, exported.scores(IMAGES), atol=1e-3)
+def test_the_test_set_is_judged_from_encoded_images(small: ImageClassification) -> None:
+    seen: list[bytes] = []
+
+    class Negative(ImagePreparation):
+        def prepare(self, content: bytes) -> Tensor:
+            seen.append(content)
+            return 255 - super().prepare(content)
+
+    small.preparation = Negative(decoding())
+    small.least_accuracy = 0.0
+    assert small.judge(Exported(script(small.model))).metrics["test_accuracy"] < 0.7
+    assert [content[:4] for content in seen] == [b"\x89PNG"] * len(IMAGES)
 
 
 @pytest.mark.parametrize("channels", [1, 3])

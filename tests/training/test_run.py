@@ -1,18 +1,21 @@
 """A training run as a whole, on a small data set of its own: nothing is chosen on the test set."""
 
-import io
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from models.bundle import Bundle
 from models.repository import Repository
-from training import run as module
-from training.config import TrainingConfig
+from tests.training.small import silent
+from training.commands import FashionOptions
 from training.datasets import fashion_mnist
 from training.datasets.images import ImageDataset, LabelledImages
-from training.progress import Progress
+from training.distributed import Group
+from training.errors import GateFailed, OutOfRoom
+from training.recipes import fashion
+from training.run import run
 
 
 def dataset(test_labels_N: torch.Tensor) -> ImageDataset:
@@ -28,20 +31,73 @@ def dataset(test_labels_N: torch.Tensor) -> ImageDataset:
     )
 
 
-def trained_on(data: ImageDataset, root: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+RIGHT_N = torch.arange(100) % 10
+
+
+def trained_on(data: ImageDataset, root: Path, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> Bundle:
     monkeypatch.setattr(fashion_mnist, "load", lambda *_: data)
-    options: dict[str, Any] = {"models_dir": root, "epochs": 1, "batch_size": 32, "precision": "fp32"}
-    module.run(TrainingConfig(min_accuracy=0.0, **options), Progress(1, io.StringIO()))
-    return Repository(root).open("fashion")
+    fields: dict[str, Any] = {"epochs": 1, "batch_size": 32, "precision": "fp32", "min_accuracy": 0.0}
+    options = FashionOptions(models_dir=root / "models", runs_dir=root / "runs", **fields | changes)
+    bundle = run(options, fashion.prepare, Group(), silent())
+    assert bundle is not None
+    return bundle
 
 
 def test_scrambled_test_labels_change_the_figures_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    right_N = torch.arange(100) % 10
-    plain = trained_on(dataset(right_N), tmp_path / "plain", monkeypatch)
-    scrambled = trained_on(dataset((right_N + 1) % 10), tmp_path / "scrambled", monkeypatch)
+    plain = trained_on(dataset(RIGHT_N), tmp_path / "plain", monkeypatch)
+    scrambled = trained_on(dataset((RIGHT_N + 1) % 10), tmp_path / "scrambled", monkeypatch)
     assert plain.manifest.metrics["test_accuracy"] != scrambled.manifest.metrics["test_accuracy"]
     assert plain.manifest.postprocess == scrambled.manifest.postprocess
     scores = [[golden.scores for golden in bundle.manifest.golden] for bundle in (plain, scrambled)]
     assert scores[0] == scores[1]
+
+
+def test_the_manifest_says_what_would_make_the_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    manifest = trained_on(dataset(RIGHT_N), tmp_path, monkeypatch, seed=7).manifest
+    config = manifest.source.config
+    assert (config["seed"], config["epochs"], config["arch"]) == (7, 1, "convnet")
+    assert (config["precision"], config["device"]) == ("fp32", "cpu")
+    # Filled in by the recipe, and recorded all the same.
+    assert config["shift_pixels"] == 1
+    assert "models_dir" not in config
+
+
+def test_the_report_is_one_page_that_needs_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = trained_on(dataset((RIGHT_N + 1) % 10), tmp_path, monkeypatch)
+    page = bundle.read("report.html").decode()
+    assert "http" not in page.replace("http-equiv", "")
+    assert page.count("<img") == 3 + 24
+    assert "Worst mistakes" in page
+    assert "T-shirt/top" in page
+
+
+def test_a_failing_gate_publishes_nothing_and_keeps_the_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(GateFailed, match=r"accuracy: .*--min-accuracy is 100\.00%"):
+        trained_on(dataset((RIGHT_N + 1) % 10), tmp_path, monkeypatch, min_accuracy=1.0)
+    assert Repository(tmp_path / "models").names() == []
+    assert (tmp_path / "runs/fashion/checkpoint.pt").exists()
+
+
+def test_a_published_run_leaves_no_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained_on(dataset(RIGHT_N), tmp_path, monkeypatch)
+    assert not (tmp_path / "runs/fashion/checkpoint.pt").exists()
+
+
+def test_a_full_disk_stops_the_run_before_it_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("training.run.shutil.disk_usage", lambda _: type("Usage", (), {"free": 1000})())
+    monkeypatch.setattr("training.run.train", lambda *_: pytest.fail("trained"))
+    with pytest.raises(OutOfRoom, match=r"MiB left; a run of this size wants"):
+        trained_on(dataset(RIGHT_N), tmp_path, monkeypatch)
+
+
+def test_an_unwritable_place_for_runs_stops_the_run_before_it_trains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "runs").write_text("in the way")
+    monkeypatch.setattr("training.run.train", lambda *_: pytest.fail("trained"))
+    with pytest.raises(OSError, match="runs"):
+        trained_on(dataset(RIGHT_N), tmp_path, monkeypatch)

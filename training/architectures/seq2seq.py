@@ -15,10 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from training.architectures.transformer import PAD, Attention, Encoder, FeedForward, TokenEmbedding
-
-BEGIN = 1
-END = 2
+from models.tokenization import BEGIN, END, PAD
+from training.architectures.transformer import Attention, Encoder, FeedForward, TokenEmbedding
 
 
 class DecoderLayer(nn.Module):

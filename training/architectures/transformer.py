@@ -1,4 +1,6 @@
-"""Transformer layers. Axes: N rows, L tokens, S tokens attended to, D features, H heads, F features a head.
+"""Transformer layers, and a classifier made of them.
+
+Axes: N rows, L tokens, S tokens attended to, D features, H heads, F features a head, K labels.
 
 Pre-norm: each block normalises what it reads, and the residual path stays an identity, so that a long warm-up is
 not needed (Xiong et al., "On layer normalization in the transformer architecture", arXiv:2002.04745).
@@ -13,7 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-PAD = 0
+from models.tokenization import PAD
+from training.architectures.recurrent import pool
 
 
 class Attention(nn.Module):
@@ -141,6 +144,44 @@ class Encoder(nn.Module):
             features_NLD = layer(features_NLD, mask_N11L)
         normal_NLD: Tensor = self.norm(features_NLD)
         return normal_NLD
+
+
+class TransformerClassifier(nn.Module):
+    """Encodes a row, and classifies it by the mean of what it saw at each token.
+
+    Args:
+        vocabulary: Number of tokens; 0 is padding.
+        num_labels: Number of labels.
+        dim: Features a token.
+        heads: Attention heads.
+        layers: Layers of the encoder.
+        dropout: Share of the features dropped in training.
+
+    Source: the encoder of Vaswani et al., arXiv:1706.03762, with the normalisation first.
+    """
+
+    PAD: Final[int] = PAD
+
+    def __init__(
+        self, vocabulary: int, num_labels: int, *, dim: int, heads: int, layers: int, dropout: float
+    ) -> None:
+        super().__init__()
+        self.encoder = Encoder(vocabulary, dim, heads, layers, 2 * dim, dropout)
+        self.drop = nn.Dropout(dropout)
+        self.head = nn.Linear(dim, num_labels)
+
+    def forward(self, tokens_NL: Tensor) -> Tensor:
+        """Classify rows of tokens.
+
+        Args:
+            tokens_NL: int64, padded with 0.
+
+        Returns:
+            float logits of shape NK.
+        """
+        mean_ND, _ = pool(self.encoder(tokens_NL), tokens_NL != self.PAD)
+        logits_NK: Tensor = self.head(self.drop(mean_ND))
+        return logits_NK
 
 
 def sinusoids(start: int, count: int, dim: int, device: torch.device) -> Tensor:

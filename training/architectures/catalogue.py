@@ -1,0 +1,147 @@
+"""Every architecture by name, and how it is sized by the options."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+from torch import nn
+
+from models.tokenization import Tokenizer
+from training.architectures.bag import Bag
+from training.architectures.character_bag import CharacterBag
+from training.architectures.committee import Committee
+from training.architectures.convolutional import ConvNet
+from training.architectures.efficientnet_lite import EfficientNetLite0
+from training.architectures.naive_bayes import NaiveBayes
+from training.architectures.recurrent import Recurrent
+from training.architectures.residual import ResNet
+from training.architectures.seq2seq import Seq2Seq
+from training.architectures.transformer import TransformerClassifier
+from training.config import ImageOptions, Seq2SeqOptions, TextOptions
+from training.errors import OptionInvalid
+
+CHARACTER_DIM = 8
+# The table of counts has an entry for each pair's bucket and label.
+MOST_COUNTS = 1_000_000
+LEAST_BUCKETS = 10_000
+
+IMAGES: Mapping[str, str] = {
+    "convnet": "convolution blocks, pooling, a fully connected head",
+    "resnet": "a small residual network, for images of a few dozen pixels",
+    "efficientnet_lite0": "EfficientNet-Lite0, for photographs; --pretrained brings ImageNet's weights",
+}
+TEXTS: Mapping[str, str] = {
+    "bag": "a bag of n-gram embeddings, the baseline",
+    "lstm": "a bidirectional LSTM, pooled over the text",
+    "gru": "a bidirectional GRU, pooled over the text",
+    "transformer": "a pre-norm Transformer encoder, pooled over the text",
+    "committee": "an LSTM, a bag of character n-grams and naive Bayes over word pairs, summed",
+}
+SEQUENCES: Mapping[str, str] = {
+    "seq2seq": "an encoder-decoder Transformer, with its greedy and beam search in the graph",
+}
+
+
+def image_network(input_size: tuple[int, int, int], num_labels: int, options: ImageOptions) -> nn.Module:
+    """Build the network that the options name.
+
+    Args:
+        input_size: (channels, height, width) of the images.
+        num_labels: Number of labels.
+        options: Name the architecture.
+
+    Raises:
+        OptionInvalid: There is none of that name, or it does not take such images.
+    """
+    try:
+        match options.arch:
+            case "convnet":
+                return ConvNet(input_size, options.hidden_size, num_labels)
+            case "resnet":
+                return ResNet(input_size, num_labels)
+            case "efficientnet_lite0":
+                _check_colour(input_size, options.arch)
+                return EfficientNetLite0(num_labels)
+    except ValueError as error:
+        raise OptionInvalid(f"--arch {options.arch}: {error}") from error
+    # Imported when asked for: torchvision's models take seconds to import.
+    from training.architectures import zoo
+
+    if options.arch not in zoo.names():
+        raise OptionInvalid(f"--arch: no {options.arch!r}; there are {', '.join([*IMAGES, *zoo.names()])}")
+    _check_colour(input_size, options.arch)
+    return zoo.build(options.arch, num_labels, "none", max_pixels=1).network
+
+
+def text_network(rules: Tokenizer, num_labels: int, options: TextOptions) -> nn.Module:
+    """Build the network that the options name.
+
+    Args:
+        rules: The tokenizer whose tokens it reads.
+        num_labels: Number of labels.
+        options: Name the architecture.
+
+    Raises:
+        OptionInvalid: There is none of that name, or its sizes do not go together.
+    """
+    vocabulary, dim, layers, dropout = rules.size, options.dim, options.layers, options.dropout
+    try:
+        match options.arch:
+            case "bag":
+                return Bag(vocabulary, num_labels, dim=dim, dropout=dropout)
+            case "lstm" | "gru" as cell:
+                return _recurrent(cell, vocabulary, num_labels, options)
+            case "committee":
+                return Committee(
+                    _recurrent("lstm", vocabulary, num_labels, options),
+                    CharacterBag(rules.vocabulary, num_labels, dim=CHARACTER_DIM, dropout=dropout),
+                    NaiveBayes(vocabulary, num_labels, buckets=max(MOST_COUNTS // num_labels, LEAST_BUCKETS)),
+                )
+            case "transformer":
+                return TransformerClassifier(
+                    vocabulary, num_labels, dim=dim, heads=options.heads, layers=layers, dropout=dropout
+                )
+    except ValueError as error:
+        raise OptionInvalid(f"--arch {options.arch}: {error}") from error
+    raise OptionInvalid(f"--arch: no {options.arch!r}; there are {', '.join(TEXTS)}")
+
+
+def _recurrent(cell: Literal["lstm", "gru"], vocabulary: int, num_labels: int, options: TextOptions) -> Recurrent:
+    return Recurrent(
+        cell,
+        vocabulary,
+        num_labels,
+        dim=options.dim,
+        hidden_size=options.hidden_size,
+        layers=options.layers,
+        dropout=options.dropout,
+    )
+
+
+def sequence_network(source_vocabulary: int, target_vocabulary: int, options: Seq2SeqOptions) -> Seq2Seq:
+    """Build the network that the options name.
+
+    Raises:
+        OptionInvalid: There is none of that name, or its sizes do not go together.
+    """
+    if options.arch not in SEQUENCES:
+        raise OptionInvalid(f"--arch: no {options.arch!r}; there are {', '.join(SEQUENCES)}")
+    try:
+        return Seq2Seq(
+            source_vocabulary,
+            target_vocabulary,
+            dim=options.dim,
+            heads=options.heads,
+            layers=options.layers,
+            hidden=options.hidden_size,
+            dropout=options.dropout,
+            max_steps=options.max_steps,
+            beams=options.beams,
+            length_power=options.length_power,
+        )
+    except ValueError as error:
+        raise OptionInvalid(f"--arch {options.arch}: {error}") from error
+
+
+def _check_colour(input_size: tuple[int, int, int], arch: str) -> None:
+    if input_size[0] != 3:
+        raise OptionInvalid(f"--arch {arch}: it takes images in colour; give --color RGB")

@@ -1,0 +1,92 @@
+"""Training in several processes, as torchrun starts them: one group, gradients summed, one publisher."""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+
+import torch
+from torch import Tensor, distributed, nn
+
+# The first process judges and publishes while the others wait for nothing; a validation may take long.
+TIMEOUT = timedelta(hours=2)
+
+
+class Group:
+    """The processes that train together; of one process, if torchrun did not start it."""
+
+    def __init__(self, rank: int = 0, size: int = 1, local_rank: int = 0) -> None:
+        self.rank = rank
+        self.size = size
+        self.local_rank = local_rank
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process reports, saves and publishes."""
+        return self.rank == 0
+
+    def share(self, indices_N: Tensor) -> Tensor:
+        """Return this process's part of a batch: each index is in exactly one."""
+        return indices_N[self.rank :: self.size]
+
+    def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Replace gradients by their sum over all processes, in one exchange."""
+        if self.size == 1:
+            return
+        trained = [parameter for parameter in parameters if parameter.requires_grad]
+        # A process whose share of a small last batch is empty has no gradient, but takes part all the same.
+        for parameter in trained:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        flat = torch.cat([parameter.grad.flatten() for parameter in trained if parameter.grad is not None])
+        distributed.all_reduce(flat)
+        start = 0
+        for parameter in trained:
+            summed = flat[start : start + parameter.numel()]
+            parameter.grad = summed.view_as(parameter)
+            start += parameter.numel()
+
+    def sum(self, value: Tensor) -> Tensor:
+        """Return the sum of a tensor over all processes."""
+        if self.size > 1:
+            distributed.all_reduce(value)
+        return value
+
+    def mean_buffers(self, module: nn.Module) -> None:
+        """Average what normalisation has counted: each process saw other examples."""
+        if self.size == 1:
+            return
+        for buffer in module.buffers():
+            if buffer.is_floating_point():
+                distributed.all_reduce(buffer)
+                buffer /= self.size
+
+    def from_first(self, values: Sequence[float], device: torch.device) -> list[float]:
+        """Return the first process's numbers, in every process."""
+        if self.size == 1:
+            return list(values)
+        sent = torch.tensor(values, dtype=torch.float64 if device.type == "cpu" else torch.float32, device=device)
+        distributed.broadcast(sent, src=0)
+        return sent.tolist()
+
+
+@contextmanager
+def joined(device: str) -> Iterator[Group]:
+    """Join the processes that torchrun started, if it did; leave them at the end.
+
+    Args:
+        device: As the options name it; `cuda` exchanges by NCCL, anything else by gloo.
+    """
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        yield Group()
+        return
+    on_cuda = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
+    distributed.init_process_group("nccl" if on_cuda else "gloo", timeout=TIMEOUT)
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    if on_cuda:
+        torch.cuda.set_device(local_rank)
+    try:
+        yield Group(distributed.get_rank(), size, local_rank)
+    finally:
+        distributed.destroy_process_group()

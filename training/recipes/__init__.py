@@ -1,0 +1,1 @@
+"""What can be trained: each recipe says where its data comes from and what its options are."""

@@ -1,0 +1,119 @@
+"""Texts and labels of your own."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from models.tokenization import Tokenizer
+from training.architectures.catalogue import text_network
+from training.commands import TextTableOptions
+from training.config import TextClassificationOptions, TextOptions
+from training.datasets import labelled_texts
+from training.datasets.labelled_texts import LabelledText
+from training.errors import DataInvalid
+from training.progress import Progress
+from training.randomness import permutation, seed_here
+from training.tasks.texts import TextClassification, TextDataset
+from training.tokenizing import train_tokenizer
+
+SHARED: Mapping[str, object] = {
+    "epochs": 4,
+    "batch_size": 128,
+    "learning_rate": 0.004,
+    "weight_decay": 0.0001,
+    "warmup_fraction": 0.05,
+    "clip_norm": 1.0,
+    "word_dropout": 0.1,
+    "vocabulary": 40_000,
+}
+DEFAULTS: Mapping[str, Mapping[str, object]] = {
+    "bag": {**SHARED, "dim": 8, "dropout": 0.5},
+    "lstm": {**SHARED, "dim": 64, "hidden_size": 64, "dropout": 0.5},
+    "gru": {**SHARED, "dim": 64, "hidden_size": 64, "dropout": 0.5},
+    "transformer": {**SHARED, "dim": 64, "layers": 2, "dropout": 0.3, "epochs": 5, "learning_rate": 0.002},
+    "committee": {**SHARED, "dim": 64, "hidden_size": 64, "dropout": 0.5},
+}
+
+
+def prepare(options: TextTableOptions, progress: Progress) -> tuple[TextClassification, TextTableOptions]:
+    """Read and split the table, train the tokenizer, and build the network.
+
+    Returns:
+        The task, and the options with all that was not given filled in.
+    """
+    options = options.resolved(DEFAULTS.get(options.arch, {}))
+    found = labelled_texts.load(options.data, options.text_column, options.label_column, options.split_column)
+    for line in found.reading.lines():
+        progress.say(line)
+    dataset = TextDataset(found.labels, found.train, found.validation, found.test, found.sha256)
+    return build(dataset, options, progress), options
+
+
+def build(dataset: TextDataset, options: TextClassificationOptions, progress: Progress) -> TextClassification:
+    """Train the tokenizer on the training part, and build the network.
+
+    Raises:
+        DataInvalid: No text is short enough.
+    """
+    dataset = _limited(dataset, options.limit, options.seed)
+    progress.say(f"{len(dataset.train)} texts to train on, {len(dataset.labels)} labels")
+    rules = train_tokenizer(
+        (text.text for text in dataset.train), options.tokens, options.vocabulary, lowercase=options.lowercase
+    )
+    dataset = _short_enough(dataset, Tokenizer(rules), options, progress)
+    seed_here(options.seed, "weights")
+    task = TextClassification(
+        dataset, rules, text_network(Tokenizer(rules), len(dataset.labels), options), options
+    )
+    task.count()
+    return task
+
+
+def _limited(dataset: TextDataset, limit: int | None, seed: int) -> TextDataset:
+    if limit is None:
+        return dataset
+    # Not the first so many: files are often sorted by label.
+    train_N = permutation(len(dataset.train), seed, "limit")[:limit]
+    test_N = permutation(len(dataset.test), seed, "limit")[:limit]
+    return replace(
+        dataset,
+        train=[dataset.train[index] for index in train_N.tolist()],
+        test=[dataset.test[index] for index in test_N.tolist()],
+        targets_NK=_rows(dataset.targets_NK, train_N),
+        weight_N=_rows(dataset.weight_N, train_N),
+    )
+
+
+def _short_enough(dataset: TextDataset, rules: Tokenizer, options: TextOptions, progress: Progress) -> TextDataset:
+    """Leave out what the service would refuse for its length, and say so."""
+    if options.truncate:
+        return dataset
+    kept = {
+        part: [index for index, ids in enumerate(_encoded(rules, texts)) if len(ids) <= options.max_tokens]
+        for part, texts in (("train", dataset.train), ("validation", dataset.validation), ("test", dataset.test))
+    }
+    left_out = len(dataset.train) + len(dataset.validation) + len(dataset.test) - sum(map(len, kept.values()))
+    if not left_out:
+        return dataset
+    if not all(kept.values()):
+        raise DataInvalid(f"hardly any text has at most {options.max_tokens} tokens; raise --max-tokens")
+    progress.say(f"{left_out} texts of over {options.max_tokens} tokens are left out; --max-tokens, or --truncate")
+    train_N = torch.tensor(kept["train"])
+    return replace(
+        dataset,
+        train=[dataset.train[index] for index in kept["train"]],
+        validation=[dataset.validation[index] for index in kept["validation"]],
+        test=[dataset.test[index] for index in kept["test"]],
+        targets_NK=_rows(dataset.targets_NK, train_N),
+        weight_N=_rows(dataset.weight_N, train_N),
+    )
+
+
+def _rows(values: Tensor | None, indices_N: Tensor) -> Tensor | None:
+    return None if values is None else values[indices_N]
+
+
+def _encoded(rules: Tokenizer, texts: Sequence[LabelledText]) -> list[list[int]]:
+    return rules.encode_all(text.text for text in texts)

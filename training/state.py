@@ -1,0 +1,272 @@
+"""The state of a run, from its first step to its last: what a checkpoint holds. Axes: N examples."""
+
+import copy
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from training.clock import clock_s
+from training.config import FULL_BATCH, TrainingOptions
+from training.distributed import Group
+from training.optimizers import build_optimizer, build_schedule
+from training.randomness import permutation, seed_here
+from training.tasks.task import Task
+
+TIMED_STEPS = 5
+WARM_STEPS = 2
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one pass over the training examples came to; `validation_score` is the task's metric."""
+
+    train_loss: float
+    train_score: float
+    validation_loss: float
+    validation_score: float
+    learning_rate: float
+    elapsed_s: float
+
+
+@dataclass(frozen=True)
+class Trained:
+    """How the model came to its weights; `best_epoch` counts from 0, `averaged`: the weights are the average's."""
+
+    history: tuple[Epoch, ...]
+    best_epoch: int
+    averaged: bool
+    precision: str
+    parameters: int
+    elapsed_s: float
+
+    def summary(self) -> dict[str, object]:
+        """The history as plain values, for the report."""
+        return asdict(self)
+
+
+class Run:
+    """The state of a run, from the first step to the last: all that a checkpoint holds."""
+
+    def __init__(self, task: Task, options: TrainingOptions, group: Group) -> None:
+        self.task = task
+        self.options = options
+        self.group = group
+        self.device = next(task.model.parameters()).device
+        self.precision: str = "fp32" if options.optimizer == "lbfgs" else options.precision
+        self.epoch = 0
+        self.step_in_epoch = 0
+        self.total_steps = 0
+        # Summed where the model is: reading a number from a GPU at every step would wait for it.
+        self.sums = torch.zeros(2, dtype=torch.float64, device=self.device)
+        self.history: list[Epoch] = []
+        self.best_epoch = 0
+        self.best_averaged = False
+        self.best_score = (-math.inf, -math.inf)
+        self.best_state: dict[str, Tensor] = {}
+        self.elapsed_before_s = 0.0
+        self.started_s = clock_s(self.device)
+        self.optimizer = build_optimizer(task.model, options)
+        self.average = _average(task.model, options.ema_decay) if options.ema_decay else None
+        self._restored: dict[str, Any] | None = None
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds of training, over all the parts of a run that was cut off."""
+        return self.elapsed_before_s + clock_s(self.device) - self.started_s
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """How many steps an epoch has."""
+        if self.options.optimizer in FULL_BATCH:
+            return 1
+        return max(1, self.task.train_size // self.options.batch_size)
+
+    @property
+    def step(self) -> int:
+        """How many steps were taken."""
+        return self.epoch * self.steps_per_epoch + self.step_in_epoch
+
+    @property
+    def is_over(self) -> bool:
+        """Whether every step was taken, or the run has stopped getting better."""
+        patience = self.options.patience
+        waited = len(self.history) - 1 - self.best_epoch
+        return self.step >= self.total_steps or bool(patience and self.history and waited >= patience)
+
+    @property
+    def steps_this_epoch(self) -> int:
+        """How many steps the epoch has that is under way: a budget may end within one."""
+        return min(self.steps_per_epoch, self.total_steps - self.epoch * self.steps_per_epoch)
+
+    def prepare(self) -> None:
+        """Settle what depends on the machine's speed, and make the schedule."""
+        if self.precision == "auto":
+            self.precision = self._same_everywhere_precision()
+        self.autocast = torch.autocast(
+            self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16", cache_enabled=True
+        )
+        if not self.total_steps:
+            self.total_steps = self.options.epochs * self.steps_per_epoch
+            if self.options.budget_s:
+                fitting = self.options.budget_s / self._same_everywhere(_step_s(self, self.precision))
+                self.total_steps = max(1, math.floor(fitting))
+        self.schedule = build_schedule(self.optimizer, self.options, self.total_steps)
+        if self._restored is not None:
+            self.optimizer.load_state_dict(self._restored["optimizer"])
+            self.schedule.load_state_dict(self._restored["schedule"])
+            self._restored = None
+        self.started_s = clock_s(self.device)
+
+    def batches(self) -> Sequence[Tensor]:
+        """Return the batches of the epoch under way, of indices, the same in every process."""
+        order_N = permutation(self.task.train_size, self.options.seed, "order", self.epoch)
+        if self.options.optimizer in FULL_BATCH:
+            return [order_N]
+        whole = self.task.batches(order_N, self.options.batch_size)
+        return whole[: self.steps_per_epoch]
+
+    def take_step(self, indices_N: Tensor) -> Tensor:
+        """Move the weights against the gradient of a batch; return its mean loss and score, on the device."""
+        seed_here(self.options.seed, "step", self.step, self.group.rank)
+        means = _step(self, indices_N)
+        self.sums += means
+        self.step_in_epoch += 1
+        self.schedule.step()
+        if self.average is not None:
+            self.average.update_parameters(self.task.model)
+        return means
+
+    def state(self) -> dict[str, Any]:
+        """Return all of it, as tensors and plain values."""
+        return {
+            "epoch": self.epoch,
+            "step_in_epoch": self.step_in_epoch,
+            "total_steps": self.total_steps,
+            "sums": self.sums,
+            "history": [asdict(epoch) for epoch in self.history],
+            "best": [self.best_epoch, self.best_averaged, *self.best_score],
+            "best_state": self.best_state,
+            "elapsed_s": self.elapsed_s,
+            "precision": self.precision,
+            "model": self.task.model.state_dict(),
+            "average": self.average.state_dict() if self.average is not None else None,
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+        }
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Take over a saved state."""
+        self.epoch, self.step_in_epoch = saved["epoch"], saved["step_in_epoch"]
+        self.total_steps, self.precision = saved["total_steps"], saved["precision"]
+        self.sums = saved["sums"].to(self.device)
+        self.history = [Epoch(**epoch) for epoch in saved["history"]]
+        self.best_epoch, self.best_averaged, *best_score = saved["best"]
+        self.best_score = (best_score[0], best_score[1])
+        self.best_state = saved["best_state"]
+        self.elapsed_before_s = saved["elapsed_s"]
+        self.task.model.load_state_dict(saved["model"])
+        if self.average is not None:
+            self.average.load_state_dict(saved["average"])
+        self._restored = saved
+
+    def _same_everywhere(self, value: float) -> float:
+        return self.group.from_first([value], self.device)[0]
+
+    def _same_everywhere_precision(self) -> str:
+        seconds = {precision: _step_s(self, precision) for precision in ("fp32", "bf16")}
+        bf16_is_faster = float(seconds["bf16"] < seconds["fp32"])
+        return "bf16" if self._same_everywhere(bf16_is_faster) else "fp32"
+
+
+def _step(run: Run, indices_N: Tensor) -> Tensor:
+    model, options = run.task.model, run.options
+    model.train()
+    whole_batch = options.optimizer in FULL_BATCH
+    if whole_batch:
+        _silence_dropout(model)
+    weight = run.task.weight(indices_N)
+    mine_N = run.group.share(indices_N)
+    parts = mine_N.split(options.batch_size) if whole_batch else (mine_N,)
+    first: list[Tensor] = []
+
+    def closure() -> Tensor:
+        run.optimizer.zero_grad(set_to_none=True)
+        sums = torch.zeros(2, dtype=torch.float64, device=run.device)
+        for part_N in parts:
+            if not len(part_N):
+                continue
+            with run.autocast:
+                loss, right = run.task.loss(model, part_N, augment=not whole_batch)
+            (loss / weight).backward()
+            sums += torch.stack([loss.detach(), right.detach()]).to(sums)
+        if options.optimizer == "lbfgs":
+            _make_contiguous(model)
+        run.group.sum_gradients(model.parameters())
+        if options.clip_norm:
+            nn.utils.clip_grad_norm_(model.parameters(), options.clip_norm)
+        # Summed here too: an optimizer that looks at the loss must see the same one in every process.
+        means = run.group.sum(sums) / weight
+        if not first:
+            first.append(means)
+        return means[0]
+
+    run.optimizer.step(closure)  # type: ignore[arg-type]  # torch means anything that can be compared
+    return first[0]
+
+
+def _make_contiguous(model: nn.Module) -> None:
+    # torch's L-BFGS looks at each gradient as one row, which kernels in channels-last order do not allow.
+    for parameter in model.parameters():
+        if parameter.grad is not None:
+            parameter.grad = parameter.grad.contiguous()
+
+
+def _silence_dropout(model: nn.Module) -> None:
+    # An optimizer that compares losses along a line needs the same function at every point of it.
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.eval()
+
+
+def _average(model: nn.Module, decay: float) -> AveragedModel:
+    """Make an exponential moving average of a model, that forgets faster while it is young."""
+
+    def update(averages: Any, currents: Any, count: Any) -> None:  # noqa: ANN401 (torch's own signature)
+        now = min(decay, (1 + int(count)) / (10 + int(count)))
+        if torch.is_floating_point(averages[0]):
+            torch._foreach_lerp_(averages, currents, 1 - now)
+        else:
+            torch._foreach_copy_(averages, currents)
+
+    return AveragedModel(model, multi_avg_fn=update, use_buffers=True)
+
+
+def _step_s(run: Run, precision: str) -> float:
+    """Time a step in some precision, on a copy that is thrown away."""
+    model, average = run.task.model, run.average
+    trial = Run.__new__(Run)
+    trial.__dict__ |= run.__dict__
+    trial.task = copy.copy(run.task)
+    trial.task.model = copy.deepcopy(model)
+    trial.average = copy.deepcopy(average)
+    trial.optimizer = build_optimizer(trial.task.model, run.options)
+    trial.autocast = torch.autocast(run.device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+    batches = trial.batches()
+    times_s = []
+    for number in range(WARM_STEPS + TIMED_STEPS):
+        start_s = clock_s(run.device)
+        seed_here(run.options.seed, "timing", number)
+        _step(trial, batches[number % len(batches)])
+        times_s.append(clock_s(run.device) - start_s)
+    return statistics.median(times_s[WARM_STEPS:])
+
+
+def count_parameters(network: nn.Module) -> int:
+    """Number of trainable parameters."""
+    return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)

@@ -1,0 +1,245 @@
+"""Writing a text for a text. Axes: N pairs, S source and T target tokens, B beams, V target vocabulary."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.manifest import TensorSpec, Tokenization, Writing
+from models.preparation import TextPreparation
+from models.tokenization import PAD, Tokenizer
+from training.architectures.seq2seq import Seq2Seq
+from training.config import Seq2SeqOptions
+from training.datasets.ragged import Ragged, batches_by_length
+from training.datasets.sequence_pairs import SequencePair
+from training.errors import GateFailed
+from training.evaluate_texts import error_rate, token_error_rate
+from training.export import Exported
+from training.tasks.classification import GOLDEN_EXAMPLES, MOST_MISTAKES, PARITY_SAMPLES, description_of
+from training.tasks.task import Judgement, Mistake
+
+VALIDATED = 2000
+AT_ONCE = 256
+JUDGED_AT_ONCE = 64
+SOURCE_FILE = "tokenizer.json"
+TARGET_FILE = "target_tokenizer.json"
+# A text that nearly lost against the next is no golden one: the last bits of another machine's sums may decide.
+GOLDEN_LEAD = 0.02
+
+
+@dataclass(frozen=True)
+class PairDataset:
+    """Pairs in three parts; `test` is never used for choosing anything.
+
+    Attributes:
+        views: Name -> what of a text counts in a further error rate, such as all but its stress marks.
+        sha256: Of the data.
+    """
+
+    train: Sequence[SequencePair]
+    validation: Sequence[SequencePair]
+    test: Sequence[SequencePair]
+    sha256: str
+    views: Mapping[str, Callable[[str], str]] = field(default_factory=dict)
+
+
+class TextToText:
+    """Sources, and the targets accepted for each.
+
+    Args:
+        dataset: No text of it is longer than the options allow.
+        source_rules: The bytes of the sources' tokenizer, trained on the training part.
+        target_rules: Likewise of the targets'.
+        network: What is trained.
+        options: The run's.
+    """
+
+    metric = "accuracy"
+    model: nn.Module
+
+    def __init__(
+        self,
+        dataset: PairDataset,
+        source_rules: bytes,
+        target_rules: bytes,
+        network: Seq2Seq,
+        options: Seq2SeqOptions,
+    ) -> None:
+        self.dataset = dataset
+        self.data_sha256 = dataset.sha256
+        self.model = network
+        self._options = options
+        self._rules = {SOURCE_FILE: source_rules, TARGET_FILE: target_rules}
+        self._tokenization = Tokenization(
+            file=SOURCE_FILE, max_tokens=options.max_tokens, truncate=options.truncate
+        )
+        reader, self._writer = Tokenizer(source_rules), Tokenizer(target_rules)
+        self.preparation = TextPreparation(reader, self._tokenization)
+        # Every accepted target is an example of its own.
+        told = [(pair.source, target) for pair in dataset.train for target in pair.targets]
+        self.train_size = len(told)
+        self._sources = Ragged(reader.encode_all(source for source, _ in told))
+        self._targets = Ragged(self._writer.encode_all(target for _, target in told))
+        asked = dataset.validation[:VALIDATED]
+        self._asked = Ragged(reader.encode_all(pair.source for pair in asked))
+        self._answers = Ragged(self._writer.encode_all(pair.targets[0] for pair in asked))
+        self._device = torch.device("cpu")
+
+    def to(self, device: torch.device) -> None:
+        """Move the model there; batches follow one by one."""
+        self.model.to(device)
+        self._device = device
+
+    def batches(self, order_N: Tensor, batch_size: int) -> Sequence[Tensor]:
+        """Cut the order into batches of pairs of like length."""
+        return batches_by_length(order_N, self._sources.length_N + self._targets.length_N, batch_size)
+
+    def weight(self, indices_N: Tensor) -> float:
+        """Every token to be written counts the same."""
+        return float((self._targets.length_N[indices_N] - 1).sum())
+
+    def loss(self, model: nn.Module, indices_N: Tensor, *, augment: bool) -> tuple[Tensor, Tensor]:
+        """Return summed cross entropy of the tokens, and the number of right ones."""
+        smoothing = self._options.label_smoothing if augment else 0.0
+        return self._token_loss(model, self._sources, self._targets, indices_N, smoothing)
+
+    def validate(self, model: nn.Module) -> tuple[float, float]:
+        """Return cross entropy a token, and the share of sources for which the greedy search writes a target."""
+        assert isinstance(model, Seq2Seq)  # noqa: S101 (the loop passes this task's own model, or a copy)
+        losses, written = 0.0, list[str]()
+        parts = torch.arange(len(self._asked)).split(AT_ONCE)
+        for part_N in parts:
+            loss, _ = self._token_loss(model, self._asked, self._answers, part_N, 0.0)
+            losses += loss.item()
+            tokens_NT, _ = model.greedy_search(self._asked.padded(part_N).to(self._device))
+            written += [self._writer.decode(row) for row in tokens_NT.tolist()]
+        tokens = float((self._answers.length_N - 1).sum())
+        accepted = [pair.targets for pair in self.dataset.validation[: len(written)]]
+        return losses / tokens, 1 - error_rate(written, accepted)
+
+    def calibrate(self) -> None:
+        """Nothing: what a text's score is to match is not settled in this field."""
+
+    def parity_batch(self) -> Tensor:
+        """Return test sources as one batch, repeated if there are few."""
+        test = self.dataset.test
+        return self._test_batch([index % len(test) for index in range(PARITY_SAMPLES)])
+
+    def judge(self, exported: Exported) -> Judgement:
+        """Let the file write for the test part, as the service would.
+
+        Raises:
+            GateFailed: More of its texts are wrong than `max_error_rate` allows.
+        """
+        test = self.dataset.test
+        # Sources of like length together: padding is computed for nothing.
+        order = sorted(range(len(test)), key=lambda index: len(test[index].source))
+        written, scores = [""] * len(test), [0.0] * len(test)
+        for start in range(0, len(order), JUDGED_AT_ONCE):
+            indices = order[start : start + JUDGED_AT_ONCE]
+            tokens_NBT, scores_NB = _written(exported, self._test_batch(indices))
+            for index, tokens_BT, scores_B in zip(indices, tokens_NBT, scores_NB, strict=True):
+                written[index], scores[index] = self._writer.decode(tokens_BT[0].tolist()), scores_B[0].item()
+        metrics = self._metrics(written)
+        if not metrics["test_error_rate"] <= self._options.max_error_rate:
+            raise GateFailed(
+                f"error rate: {metrics['test_error_rate']:.2%} on the test set, through the exported file; "
+                f"--max-error-rate is {self._options.max_error_rate:.2%}"
+            )
+        return Judgement(
+            metrics=metrics,
+            figures={"test": metrics, "beams": self._options.beams},
+            table="\n".join(f"{name.replace('_', ' ')} {value:.2%}" for name, value in metrics.items()),
+            mistakes=self._worst(written, scores),
+        )
+
+    def golden_inputs(self) -> Mapping[str, bytes]:
+        """Return the first few test sources that the model is sure of."""
+        golden: dict[str, bytes] = {}
+        with torch.inference_mode():
+            for pair in self.dataset.test[:VALIDATED]:
+                content = pair.source.encode()
+                _, scores_1B = self.model.eval()(self.preparation.collate([self.preparation.prepare(content)]))
+                if scores_1B.shape[1] == 1 or scores_1B[0, 0] - scores_1B[0, 1] > GOLDEN_LEAD:
+                    golden[f"{len(golden)}.txt"] = content
+                if len(golden) == GOLDEN_EXAMPLES:
+                    break
+        return golden or {"0.txt": self.dataset.test[0].source.encode()}
+
+    def description(self) -> Mapping[str, Any]:
+        """Return the manifest's fields that say what the model takes and gives."""
+        described = description_of(
+            TensorSpec(name="tokens", dtype="int64", shape=("N", "L")),
+            TensorSpec(name="written", dtype="int64", shape=("N", "B", "T")),
+            task="text-to-text",
+            tokenize=self._tokenization,
+            write=Writing(file=TARGET_FILE, beams=self._options.beams, max_tokens=self._options.max_steps),
+        )
+        scores = TensorSpec(name="scores", dtype="float32", shape=("N", "B"))
+        return described | {"outputs": (*described["outputs"], scores)}
+
+    def files(self) -> Mapping[str, bytes]:
+        """Return both tokenizers."""
+        return self._rules
+
+    def sizes(self) -> Mapping[str, int]:
+        """Return the number of sources of each part, and of pairs that are trained on."""
+        dataset = self.dataset
+        return {
+            "train": len(dataset.train),
+            "train_pairs": self.train_size,
+            "validation": len(dataset.validation),
+            "test": len(dataset.test),
+        }
+
+    def _token_loss(
+        self, model: nn.Module, sources: Ragged, targets: Ragged, indices_N: Tensor, smoothing: float
+    ) -> tuple[Tensor, Tensor]:
+        assert isinstance(model, Seq2Seq)  # noqa: S101 (likewise)
+        targets_NT = targets.padded(indices_N).to(self._device)
+        logits_NTV = model.logits(sources.padded(indices_N).to(self._device), targets_NT[:, :-1]).float()
+        next_NT = targets_NT[:, 1:]
+        loss = F.cross_entropy(
+            logits_NTV.flatten(0, 1),
+            next_NT.flatten(),
+            ignore_index=PAD,
+            label_smoothing=smoothing,
+            reduction="sum",
+        )
+        right = (logits_NTV.detach().argmax(2) == next_NT) & (next_NT != PAD)
+        return loss, right.sum()
+
+    def _metrics(self, written: Sequence[str]) -> dict[str, float]:
+        accepted = [pair.targets for pair in self.dataset.test]
+        metrics = {
+            "test_error_rate": error_rate(written, accepted),
+            "test_token_error_rate": token_error_rate(written, accepted),
+        }
+        for name, view in self.dataset.views.items():
+            seen = [view(text) for text in written]
+            wanted = [tuple(view(target) for target in targets) for targets in accepted]
+            metrics[f"test_error_rate_{name}"] = error_rate(seen, wanted)
+            metrics[f"test_token_error_rate_{name}"] = token_error_rate(seen, wanted)
+        return metrics
+
+    def _worst(self, written: Sequence[str], scores: Sequence[float]) -> list[Mistake]:
+        test = self.dataset.test
+        wrong = [index for index, text in enumerate(written) if text not in test[index].targets]
+        return [
+            Mistake(test[index].source.encode(), " | ".join(test[index].targets), written[index], scores[index])
+            for index in sorted(wrong, key=lambda index: -scores[index])[:MOST_MISTAKES]
+        ]
+
+    def _test_batch(self, indices: Sequence[int]) -> Tensor:
+        contents = [self.dataset.test[index].source.encode() for index in indices]
+        return self.preparation.collate([self.preparation.prepare(content) for content in contents])
+
+
+def _written(exported: Exported, batch: Tensor) -> tuple[Tensor, Tensor]:
+    outputs = exported.run(batch)
+    if isinstance(outputs, Tensor):
+        raise GateFailed("export: the file does not give tokens and scores")
+    return outputs

@@ -1,0 +1,68 @@
+"""Tokenizers, trained on the training part only and saved with the model."""
+
+from collections.abc import Iterable
+from typing import Literal
+
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+from models import tokenization
+from models.tokenization import BEGIN, END, SPECIAL_TOKENS
+
+Kind = Literal["words", "bpe", "chars"]
+BEGIN_TOKEN, END_TOKEN, UNKNOWN_TOKEN = SPECIAL_TOKENS[BEGIN], SPECIAL_TOKENS[END], SPECIAL_TOKENS[-1]
+
+
+def train_tokenizer(
+    texts: Iterable[str], kind: Kind, vocabulary: int, *, lowercase: bool, punctuation: bool = True
+) -> bytes:
+    """Learn a vocabulary, and return it as the bytes of a `tokenizer.json`.
+
+    Args:
+        texts: The training part's.
+        kind: `words` at white space; `bpe` byte pairs, which can write anything; `chars` one by one.
+        vocabulary: Most tokens, the special ones included; the most frequent are kept.
+        lowercase: Read capital letters as small ones.
+        punctuation: Whether `words` splits off punctuation; without, words joined by spaces are the text again.
+
+    Returns:
+        A tokenizer whose texts begin with [BEGIN] and end with [END].
+
+    Source: byte-pair encoding, Sennrich et al., arXiv:1508.07909, on bytes.
+    """
+    rules = _rules(kind, punctuation)
+    normal = [normalizers.NFC(), normalizers.Lowercase()] if lowercase else [normalizers.NFC()]
+    rules.normalizer = normalizers.Sequence(normal)
+    rules.post_processor = processors.TemplateProcessing(
+        single=f"{BEGIN_TOKEN} $A {END_TOKEN}", special_tokens=[(BEGIN_TOKEN, BEGIN), (END_TOKEN, END)]
+    )
+    rules.train_from_iterator(texts, _trainer(kind, vocabulary))
+    content = rules.to_str().encode()
+    tokenization.Tokenizer(content)  # What a graph relies on is checked where it is made.
+    return content
+
+
+def _rules(kind: Kind, punctuation: bool) -> Tokenizer:
+    if kind == "bpe":
+        rules = Tokenizer(models.BPE())
+        rules.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        rules.decoder = decoders.ByteLevel()
+        return rules
+    rules = Tokenizer(models.WordLevel(unk_token=UNKNOWN_TOKEN))
+    if kind == "chars":
+        rules.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+        rules.decoder = decoders.Fuse()
+    else:
+        rules.pre_tokenizer = pre_tokenizers.Whitespace() if punctuation else pre_tokenizers.WhitespaceSplit()
+    return rules
+
+
+def _trainer(kind: Kind, vocabulary: int) -> trainers.Trainer:
+    special = list(SPECIAL_TOKENS)
+    if kind == "bpe":
+        return trainers.BpeTrainer(
+            vocab_size=vocabulary,
+            special_tokens=special,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        )
+    return trainers.WordLevelTrainer(vocab_size=vocabulary, special_tokens=special, show_progress=False)
