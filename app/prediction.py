@@ -21,7 +21,7 @@ from app.schemas import Prediction, TimingMs, WrittenText
 
 @dataclass(frozen=True)
 class Ask:
-    """What a request wants to know; `deadline_s` is on the monotonic clock."""
+    """What a request wants to know, of at least one good item; `deadline_s` is on the monotonic clock."""
 
     items: Sequence[Item | ServingError]
     model: str | None
@@ -76,7 +76,7 @@ class Predictor:
     def _resolve(self, ask: Ask) -> LiveModel:
         if ask.model is not None:
             return self.registry.resolve(ask.model, ask.version)
-        kinds = {item.kind for item in ask.items if isinstance(item, Item)} or {"image"}
+        kinds = {item.kind for item in ask.items if isinstance(item, Item)}
         if len(kinds) > 1:
             raise InvalidRequest("instances: images and texts are mixed; send them apart")
         return self.registry.default(kinds.pop())

@@ -48,10 +48,12 @@ def to_text(tokens_BT: Tensor, scores_B: Tensor, writer: Tokenizer, top_k: int) 
         InferenceFailed: A score is not a number between 0 and 1.
     """
     _check_probabilities(scores_B)
-    top = [
-        ScoredText(text=writer.decode(tokens), score=round(score, DECIMALS))
-        for tokens, score in zip(tokens_BT[:top_k].tolist(), scores_B[:top_k].tolist(), strict=True)
-    ]
+    score_by_text: dict[str, float] = {}
+    for tokens, score in zip(tokens_BT.tolist(), scores_B.tolist(), strict=True):
+        # Where there are fewer texts than beams the rest is filler, of no probability.
+        if score > 0 or not score_by_text:
+            score_by_text.setdefault(writer.decode(tokens), round(score, DECIMALS))
+    top = [ScoredText(text=text, score=score) for text, score in list(score_by_text.items())[:top_k]]
     return WrittenText(text=top[0].text, score=top[0].score, top=top)
 
 

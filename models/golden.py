@@ -57,6 +57,9 @@ def _check_texts(manifest: Manifest, backend: Backend, outputs: Outputs, writer:
     if isinstance(outputs, Tensor):
         raise GoldenMismatch("the model does not give tokens and scores")
     tokens_NBT, scores_NB = outputs
+    if tokens_NBT.ndim != 3 or tokens_NBT.shape[:2] != scores_NB.shape:
+        shapes = f"{tuple(tokens_NBT.shape)} and {tuple(scores_NB.shape)}"
+        raise GoldenMismatch(f"tokens and scores have shapes {shapes}, not N x B x T and N x B")
     _compare(manifest, backend, scores_NB[:, :1])
     for golden, tokens_BT in zip(manifest.golden, tokens_NBT, strict=True):
         if (text := writer.decode(tokens_BT[0].tolist())) != golden.texts[0]:

@@ -247,11 +247,12 @@ class Manifest(Part):
 
     def _check_shapes(self) -> None:
         example = ("L",) if self.decode is None else self.decode.shape_CHW
-        if [spec.shape for spec in self.inputs] != [("N", *example)]:
-            raise ValueError(f"inputs: want one of shape N x {example}, as an example has")
-        written = [("N", "B", "T"), ("N", "B")]
-        outputs = [("N", len(self.labels))] if self.write is None else written
-        if [spec.shape for spec in self.outputs] != outputs:
+        inputs = [("int64" if self.decode is None else "uint8", ("N", *example))]
+        if [(spec.dtype, spec.shape) for spec in self.inputs] != inputs:
+            raise ValueError(f"inputs: want {inputs}, as an example is")
+        labelled = [("float32", ("N", len(self.labels)))]
+        outputs = labelled if self.write is None else [("int64", ("N", "B", "T")), ("float32", ("N", "B"))]
+        if [(spec.dtype, spec.shape) for spec in self.outputs] != outputs:
             raise ValueError(f"outputs: want {outputs}")
         for golden in self.golden:
             texts, scores = (0, len(self.labels)) if self.write is None else (1, 1)

@@ -31,13 +31,24 @@ class Tokenizer:
     def __init__(self, content: bytes) -> None:
         try:
             self._rules = Rules.from_buffer(content)
+            self._rules.no_padding()
+            self._rules.no_truncation()
+            # A text that says [PAD] means those five characters.
+            self._rules.encode_special_tokens = True
         except Exception as error:  # the library raises bare Exception
             raise TokenizerInvalid(f"the tokenizer cannot be read: {error}") from error
-        self._rules.no_padding()
-        self._rules.no_truncation()
         found = tuple(self._rules.id_to_token(index) for index in range(len(SPECIAL_TOKENS)))
         if found != SPECIAL_TOKENS:
             raise TokenizerInvalid(f"the tokenizer begins with {found}, not with {SPECIAL_TOKENS}")
+        self._try()
+
+    def _try(self) -> None:
+        try:
+            self._rules.encode("probe")
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # damaged rules make the library panic, which is no Exception
+            raise TokenizerInvalid(f"the tokenizer fails on a text: {error}") from error
 
     @property
     def size(self) -> int:

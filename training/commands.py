@@ -8,10 +8,25 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
-from pydantic_settings import BaseSettings, CliSubCommand, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    CliPositionalArg,
+    CliSubCommand,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from models.repository import DEFAULT_ROOT, MODELS_DIR_VARIABLE, InputKind, default_root
-from training.config import ImageOptions, Seq2SeqOptions, TextClassificationOptions, TokenKind, TrainingOptions
+from training.config import (
+    ImageOptions,
+    Options,
+    Seq2SeqOptions,
+    TextClassificationOptions,
+    TextOptions,
+    TokenKind,
+    TrainingOptions,
+)
+from training.grid import compare_command
 
 SPLIT_COLUMN = "Column that says train, validation or test, if any does."
 TABLE = "CSV, TSV, JSON Lines or Parquet file, the text ones gzipped or not."
@@ -39,7 +54,7 @@ class ReviewOptions(TextClassificationOptions):
     sharpness: float = Field(
         1.0, ge=0, description="How sure a rating makes of a sentence; 0: only its sign counts."
     )
-    others: bool = Field(True, description="Train on rated sentences of other kinds and on rated words too.")
+    lexicon: bool = Field(True, description="Train on a lexicon of rated words too.")
     min_accuracy: float = Field(
         0.7, ge=0, le=1, description="Gate: least test accuracy of the exported file; below, nothing is published."
     )
@@ -65,6 +80,10 @@ class ImageFolderOptions(ImageOptions):
     label_column: str = Field("label", description="Of a table: column of the labels.")
     split_column: str | None = Field(None, description=f"Of a table: {SPLIT_COLUMN}")
     arch: str = Field("convnet", description="convnet, resnet, efficientnet_lite0 or any torchvision name.")
+    pretrained: bool = Field(
+        False, description="Begin with ImageNet's weights: the head alone first, then all, early layers slowly."
+    )
+    head_epochs: int = Field(3, ge=1, le=1000, description="With --pretrained: passes that train the head alone.")
     size: int = Field(64, ge=8, le=1024, description="Pixels a side that the network sees.")
     color: Literal["L", "RGB"] = Field("RGB", description="L: grey.")
     fit: Literal["stretch", "crop"] = Field("crop", description="crop: keep the aspect, and cut the centre.")
@@ -93,6 +112,60 @@ class PairTableOptions(Seq2SeqOptions):
     lowercase: bool = Field(False, description="Read capital letters of the source as small ones.")
 
 
+class ImportOptions(Options):
+    """Make a bundle of a TorchScript file, or of a state dict of a torchvision architecture.
+
+    A TorchScript file is code: import none that you do not trust.
+    """
+
+    file: CliPositionalArg[Path] = Field(description="TorchScript file, or .pth state dict.")
+    task: Literal["image"] = Field("image", description="What the model does.")
+    labels: Path = Field(description="File with a label a line, in the order of the model's outputs.")
+    arch: str | None = Field(None, description="Of a state dict: torchvision's name of its architecture.")
+    size: int = Field(224, ge=1, le=4096, description="Pixels a side that the model takes.")
+    color: Literal["L", "RGB"] = Field("RGB", description="L: grey.")
+    shorter_side: int | None = Field(
+        None, ge=1, le=8192, description="Scale the shorter side to this and cut the centre; without it, stretch."
+    )
+    interpolation: Literal["bilinear", "bicubic"] = Field("bilinear", description="How images are resized.")
+    mean: tuple[float, ...] = Field(
+        (0.485, 0.456, 0.406), description="Subtracted from pixels of 0..1, a number a channel: 0.5,0.5,0.5."
+    )
+    std: tuple[float, ...] = Field(
+        (0.229, 0.224, 0.225), description="Then divided by; --mean 0 --std 1: pixels of 0..1."
+    )
+    outputs: Literal["logits", "probabilities"] = Field("logits", description="What the model gives.")
+    max_pixels: int = Field(64_000_000, ge=1, description="Most pixels of an image file.")
+
+
+class TorchvisionOptions(Options):
+    """Make a bundle of one of torchvision's classifiers."""
+
+    arch: CliPositionalArg[str] = Field(description="As python -m training list shows it.")
+    weights: str = Field("DEFAULT", description="DEFAULT downloads torchvision's best; a .pth file; none: random.")
+    labels: Path | None = Field(None, description="File with a label a line; without it, ImageNet's 1000.")
+    max_pixels: int = Field(64_000_000, ge=1, description="Most pixels of an image file.")
+
+
+class ImagenetOptions(Options):
+    """Make a bundle of EfficientNet-Lite0 with the weights that a package carries, for any photograph."""
+
+    name: str = Field("imagenet", description="Name to publish under.")
+    max_pixels: int = Field(64_000_000, ge=1, description="Most pixels of an image file.")
+
+
+CompareOptions = compare_command(
+    {
+        "fashion": FashionOptions,
+        "reviews": ReviewOptions,
+        "pronounce": PronounceOptions,
+        "image": ImageFolderOptions,
+        "text": TextTableOptions,
+        "seq2seq": PairTableOptions,
+    }
+)
+
+
 class ListOptions(BaseModel):
     """Show the recipes, architectures, optimizers and schedules."""
 
@@ -102,7 +175,7 @@ class ListOptions(BaseModel):
 class Command(BaseSettings):
     """Train models, judge what was exported, and publish it.
 
-    Without a command: train and publish the starter set, which is fashion and reviews.
+    Without a command: the starter set, which is fashion, reviews and imagenet.
     """
 
     model_config = SettingsConfigDict(
@@ -122,6 +195,10 @@ class Command(BaseSettings):
     image: CliSubCommand[ImageFolderOptions]
     text: CliSubCommand[TextTableOptions]
     seq2seq: CliSubCommand[PairTableOptions]
+    imagenet: CliSubCommand[ImagenetOptions]
+    torchvision: CliSubCommand[TorchvisionOptions]
+    import_: CliSubCommand[ImportOptions] = Field(alias="import")
+    compare: CliSubCommand[CompareOptions]  # type: ignore[valid-type]  # made of the recipes' options
     list: CliSubCommand[ListOptions]
 
     @classmethod
@@ -153,6 +230,6 @@ def recipe_of(options: TrainingOptions) -> Any:  # noqa: ANN401 (each takes its 
     return importlib.import_module(RECIPES[type(options)]).prepare
 
 
-def input_kind(options: TrainingOptions) -> InputKind:
+def input_kind(options: Options) -> InputKind:
     """Return what the trained model will take."""
-    return "image" if isinstance(options, ImageOptions) else "text"
+    return "text" if isinstance(options, TextOptions) else "image"

@@ -29,7 +29,7 @@ LEARNING_RATES: Mapping[OptimizerName, float] = {
 }
 FULL_BATCH: frozenset[OptimizerName] = frozenset({"lbfgs", "gd"})
 # Neither has anything to do with what is learned.
-PLACES = ("models_dir", "runs_dir", "data", "resume", "default")
+PLACES = ("models_dir", "runs_dir", "data", "file", "labels", "resume", "default")
 
 
 class Options(BaseModel):
@@ -43,6 +43,10 @@ class Options(BaseModel):
     )
     default: bool = Field(False, description="Make this the default model for its kind of input.")
     max_batch_size: int = Field(64, ge=1, le=4096, description="Most items the service may batch.")
+
+    def record(self) -> dict[str, object]:
+        """The options that decide what the model is, as plain values."""
+        return self.model_dump(mode="json", exclude=set(PLACES))
 
 
 class TrainingOptions(Options):
@@ -100,10 +104,6 @@ class TrainingOptions(Options):
         if filled.optimizer == "lbfgs" and filled.precision == "bf16":
             raise OptionInvalid("--precision: lbfgs compares losses too close for bf16; it takes fp32")
         return filled
-
-    def record(self) -> dict[str, object]:
-        """The options that decide what is learned, as plain values."""
-        return self.model_dump(mode="json", exclude=set(PLACES))
 
 
 class ImageOptions(TrainingOptions):

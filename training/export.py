@@ -2,12 +2,14 @@
 
 import io
 import warnings
+import zipfile
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from models.golden import Outputs
-from training.errors import GateFailed
+from training.errors import DataUnavailable, GateFailed
 
 # Known, decided (see `Exported`), and pinned by the torch version; said once a call it would bury real news.
 warnings.filterwarnings("ignore", message=r"`torch\.jit\.\w+` is deprecated", category=FutureWarning)
@@ -22,6 +24,10 @@ class Exported:
 
     def __init__(self, content: bytes) -> None:
         self.module = torch.jit.load(io.BytesIO(content), map_location="cpu").eval()
+
+    def freeze(self, device: torch.device) -> None:
+        """Make it what the service runs: on a device, and frozen there."""
+        self.module = torch.jit.freeze(self.module.to(device))
 
     def run(self, batch: Tensor) -> Outputs:
         """Return what the model gives for a batch: scores NK, or tokens NBT and scores NB."""
@@ -43,6 +49,27 @@ class Exported:
     def scores_in_batches(self, batch: Tensor, batch_size: int = 256) -> Tensor:
         """As `scores`, so many rows at a time."""
         return torch.cat([self.scores(rows) for rows in batch.split(batch_size)])
+
+
+def is_script(file: Path) -> bool:
+    """Whether a file holds TorchScript: an archive with code, where a state dict has data only."""
+    if not zipfile.is_zipfile(file):
+        return False
+    with zipfile.ZipFile(file) as archive:
+        return any("/code/" in name for name in archive.namelist())
+
+
+def load_script(file: Path) -> nn.Module:
+    """Load a TorchScript file that somebody else made; it is code, and must be trusted as such.
+
+    Raises:
+        DataUnavailable: It cannot be read.
+    """
+    try:
+        module: nn.Module = torch.jit.load(file, map_location="cpu").eval()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise DataUnavailable(f"{file} cannot be loaded: {str(error).splitlines()[0]}") from error
+    return module
 
 
 def script(module: nn.Module) -> bytes:

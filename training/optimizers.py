@@ -1,8 +1,9 @@
 """Optimizers and learning-rate schedules, by name."""
 
 import math
+from collections.abc import Callable
 
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import LBFGS, SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
@@ -11,10 +12,19 @@ from training.config import ScheduleName, TrainingOptions
 STEP_HALVINGS = 5
 
 
-def build_optimizer(network: nn.Module, options: TrainingOptions) -> Optimizer:
+# Name of a parameter -> share of the learning rate that it takes.
+Rates = Callable[[str], float]
+
+
+def build_optimizer(network: nn.Module, options: TrainingOptions, rates: Rates = lambda _: 1.0) -> Optimizer:
     """Make the optimizer that the options name.
 
     All of them decay matrices and kernels only: normalisation and biases have no scale to restrain.
+
+    Args:
+        network: Of its parameters, those that want a gradient.
+        options: Name the optimizer.
+        rates: For discriminative learning rates; lbfgs takes one for all.
 
     Source: sgd with Nesterov's momentum, Sutskever et al., ICML 2013; adam, Kingma and Ba, arXiv:1412.6980; adamw,
     Loshchilov and Hutter, arXiv:1711.05101; adagrad, Duchi et al., JMLR 12, 2011; rmsprop, Tieleman and Hinton,
@@ -22,11 +32,11 @@ def build_optimizer(network: nn.Module, options: TrainingOptions) -> Optimizer:
     gradient of the whole training set.
     """
     rate, momentum = options.learning_rate, options.momentum
-    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    parameters = {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
     if options.optimizer == "lbfgs":
         # One group is all it takes, and its line search finds the step's length.
-        return LBFGS(parameters, lr=rate, line_search_fn="strong_wolfe")
-    groups = decay_groups(parameters, options.weight_decay)
+        return LBFGS(parameters.values(), lr=rate, line_search_fn="strong_wolfe")
+    groups = _groups(parameters, options, rates)
     match options.optimizer:
         case "sgd":
             return SGD(groups, lr=rate, momentum=momentum, nesterov=momentum > 0)
@@ -42,12 +52,18 @@ def build_optimizer(network: nn.Module, options: TrainingOptions) -> Optimizer:
             return SGD(groups, lr=rate)
 
 
-def decay_groups(parameters: list[nn.Parameter], weight_decay: float) -> list[dict[str, list[Tensor] | float]]:
-    """Split parameters into those that decay and those that do not."""
-    decayed: list[Tensor] = [parameter for parameter in parameters if parameter.ndim > 1]
-    free: list[Tensor] = [parameter for parameter in parameters if parameter.ndim <= 1]
-    groups = ((decayed, weight_decay), (free, 0.0))
-    return [{"params": members, "weight_decay": decay} for members, decay in groups if members]
+def _groups(
+    parameters: dict[str, nn.Parameter], options: TrainingOptions, rates: Rates
+) -> list[dict[str, list[nn.Parameter] | float]]:
+    """Group parameters by whether they decay and by their learning rate."""
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in parameters.items():
+        decay = options.weight_decay if parameter.ndim > 1 else 0.0
+        groups.setdefault((decay, rates(name)), []).append(parameter)
+    return [
+        {"params": members, "weight_decay": decay, "lr": share * options.learning_rate}
+        for (decay, share), members in groups.items()
+    ]
 
 
 def build_schedule(optimizer: Optimizer, options: TrainingOptions, steps: int) -> LRScheduler:

@@ -11,7 +11,7 @@ from tqdm import tqdm
 STEPS_A_REFRESH = 10
 SMOOTHING = 0.2
 # Fits a terminal of 80 columns with all its figures.
-LAYOUT = "{desc} |{bar:10}| {elapsed}<{remaining}{postfix}"
+LAYOUT = "{desc} |{bar:8}| {elapsed}<{remaining}{postfix}"
 
 
 class Progress:

@@ -9,6 +9,7 @@ from typing import TypeVar
 from models.bundle import Bundle
 from models.device import choose_device
 from models.repository import Repository
+from training.board import Board
 from training.checkpoint import Checkpoint
 from training.config import TrainingOptions
 from training.distributed import Group
@@ -56,10 +57,17 @@ def run(options: Given, prepare: Prepare[Given], group: Group, progress: Progres
     task.to(device)
     _check_room(task, options)
     identity = _identity(task, options, group)
-    checkpoint = Checkpoint(options.runs_dir / options.name, identity)
     progress.say(f"training {options.arch} on {device}")
 
-    trained = train(task, options, group, checkpoint, progress)
+    checkpoints = []
+    for phase in task.phases():
+        phase.begin()
+        checkpoint = Checkpoint(options.runs_dir / options.name / phase.name, identity)
+        given = options if phase.epochs is None else options.model_copy(update={"epochs": phase.epochs})
+        board = Board(checkpoint.file.parent if group.is_first else None)
+        trained = train(task, given, group, checkpoint, progress, board)
+        board.close()
+        checkpoints.append(checkpoint)
     if not group.is_first:
         return None
     task.model.cpu()
@@ -73,7 +81,8 @@ def run(options: Given, prepare: Prepare[Given], group: Group, progress: Progres
         f"trained in {trained.elapsed_s:.0f} s ({trained.precision}), kept epoch {trained.best_epoch + 1}"
     )
     bundle = publish(_candidate(task, options, content, trained, judgement, parity, str(device)), options)
-    checkpoint.remove()
+    for checkpoint in checkpoints:
+        checkpoint.remove()
     return bundle
 
 

@@ -71,7 +71,7 @@ class Run:
         self.best_state: dict[str, Tensor] = {}
         self.elapsed_before_s = 0.0
         self.started_s = clock_s(self.device)
-        self.optimizer = build_optimizer(task.model, options)
+        self.optimizer = build_optimizer(task.model, options, task.rate)
         self.average = _average(task.model, options.ema_decay) if options.ema_decay else None
         self._restored: dict[str, Any] | None = None
 
@@ -255,7 +255,7 @@ def _step_s(run: Run, precision: str) -> float:
     trial.task = copy.copy(run.task)
     trial.task.model = copy.deepcopy(model)
     trial.average = copy.deepcopy(average)
-    trial.optimizer = build_optimizer(trial.task.model, run.options)
+    trial.optimizer = build_optimizer(trial.task.model, run.options, run.task.rate)
     trial.autocast = torch.autocast(run.device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
     batches = trial.batches()
     times_s = []

@@ -11,6 +11,7 @@ from types import FrameType
 import torch
 from torch import nn
 
+from training.board import Board
 from training.checkpoint import Checkpoint
 from training.config import TrainingOptions
 from training.distributed import Group
@@ -22,7 +23,12 @@ SAVE_INTERVAL_S = 60.0
 
 
 def train(
-    task: Task, options: TrainingOptions, group: Group, checkpoint: Checkpoint, progress: Progress
+    task: Task,
+    options: TrainingOptions,
+    group: Group,
+    checkpoint: Checkpoint,
+    progress: Progress,
+    board: Board | None = None,
 ) -> Trained:
     """Train the task's model in place and leave it with the weights of the epoch that validated best.
 
@@ -32,6 +38,7 @@ def train(
         group: The processes that train together.
         checkpoint: Saved to as the run goes on, and gone on from with `--resume`.
         progress: Told of every step and epoch.
+        board: Told of every epoch, if there is one.
 
     Raises:
         CheckpointUnfit: `--resume`, and there is nothing that fits.
@@ -48,6 +55,8 @@ def train(
     with _interruptible() as interrupted:
         while not run.is_over:
             _run_epoch(run, checkpoint, progress, interrupted)
+            if board is not None:
+                board.write(run.epoch - 1, run.history[-1])
     run.task.model.load_state_dict(run.best_state)
     averaged = run.best_averaged
     parameters = count_parameters(run.task.model)

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Path, Query, Request, Response
@@ -113,6 +114,10 @@ async def _answer(
     deadline_s = received_s + _timeout_s(request, service.settings.request_timeout_s)
     with service.budget.lend() as loan:
         parsed = await _receive(request, service.settings, loan, deadline_s)
+        failures = [item for item in parsed.items if isinstance(item, ServingError)]
+        if len(failures) == len(parsed.items):
+            # No model is asked: which one it would be may depend on what the items should have been.
+            return _refuse(request, failures)
         ask = Ask(
             items=parsed.items,
             model=_agreed("model", model, parsed.model),
@@ -182,9 +187,7 @@ def _reply(request: Request, answer: Answer) -> Response:
     state.items = len(answer.outcomes)
     failures = [outcome for outcome in answer.outcomes if isinstance(outcome, ServingError)]
     if len(failures) == len(answer.outcomes):
-        note(request, failures[0])
-        several = [_item_error(failure) for failure in failures] if len(failures) > 1 else None
-        return problem(failures[0], state.request_id, several)
+        return _refuse(request, failures)
     reply = PredictReply(
         model=state.model,
         version=state.version,
@@ -196,6 +199,13 @@ def _reply(request: Request, answer: Answer) -> Response:
         timing_ms=answer.timing,
     )
     return Response(reply.model_dump_json(), media_type="application/json")
+
+
+def _refuse(request: Request, failures: Sequence[ServingError]) -> Response:
+    """Answer a request of which every item failed."""
+    note(request, failures[0])
+    several = [_item_error(failure) for failure in failures] if len(failures) > 1 else None
+    return problem(failures[0], request.state.request_id, several)
 
 
 def _item_error(error: ServingError) -> ItemError:

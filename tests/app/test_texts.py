@@ -114,7 +114,7 @@ def test_top_k_is_as_asked_or_all_there_are(moods: Repository, serve: Serve, top
         [prediction] = predictions(response)
         assert len(prediction["top"]) == min(top_k, 2)
         assert prediction["top"][0] == {key: prediction[key], "score": prediction["score"]}
-        [prediction] = predictions(client.post(f"/models/{model}/predict", json=instances("good", top_k=top_k)))
+        [prediction] = predictions(client.post(f"/models/{model}/predict", json=instances("a film", top_k=top_k)))
         assert len(prediction["top"]) == min(top_k, 2)
 
 

@@ -16,7 +16,7 @@ from pydantic_settings import CliApp, get_subcommand
 from torch import Tensor, nn
 
 from models.repository import Repository
-from tests.bundles import decoding, publish
+from tests.bundles import decoding, publish, publish_texts
 from tests.servers import ROOT, Process, process, until
 from training.commands import Command, FashionOptions, ImageFolderOptions, PairTableOptions, TextTableOptions
 from training.datasets.fashion_mnist import LABELS
@@ -33,9 +33,13 @@ class TenShades(nn.Module):
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
-    """A service whose `fashion` has the starter model's labels and input, but not its training."""
+    """A service whose models have the starter set's names, labels and inputs, but not its training."""
     repository = Repository(tmp_path_factory.mktemp("readme"))
     publish(repository, "fashion", TenShades(), LABELS, decode=decoding(size=(28, 28)))
+    publish(repository, "imagenet", decode=decoding(color="RGB"))
+    publish_texts(repository, "reviews", labels=("negative", "positive"))
+    repository.set_default("image", "imagenet")
+    repository.set_default("text", "reviews")
     with process(repository.root) as running:
         yield running.until_ready()
 
@@ -50,7 +54,7 @@ def shape(answer: Any) -> Any:
 
 
 def test_there_is_an_example_for_every_kind_of_body() -> None:
-    assert [name for name, _, _ in EXAMPLE.findall(README)] == ["raw", "form", "json", "text"]
+    assert [name for name, _, _ in EXAMPLE.findall(README)] == ["raw", "form", "json", "text", "problem"]
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="the README's examples are for curl")
@@ -60,15 +64,16 @@ def test_an_example_runs_and_answers_as_shown(service: Process, name: str, comma
     finished = subprocess.run(["bash", "-c", here], cwd=ROOT, capture_output=True, text=True, check=True)
     found, shown = json.loads(finished.stdout), json.loads(answer)
     assert shape(found) == shape(shown)
-    if name == "text":
+    if name == "problem":
         assert {**found, "request_id": ""} == {**shown, "request_id": ""}
 
 
 def test_the_answers_shown_are_those_of_the_right_labels() -> None:
     answers = {name: json.loads(answer) for name, _, answer in EXAMPLE.findall(README)}
-    assert answers["raw"]["predictions"][0]["label"] == "Ankle boot"
+    assert answers["raw"]["predictions"][0]["label"] == "daisy"
     assert answers["form"]["predictions"][0]["label"] == "Trouser"
     assert answers["json"]["predictions"][0]["label"] == "Pullover"
+    assert answers["text"]["predictions"][0]["label"] == "negative"
 
 
 def test_every_make_target_named_is_there() -> None:

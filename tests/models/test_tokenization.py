@@ -48,6 +48,12 @@ def test_every_token_is_counted_the_special_ones_too() -> None:
     assert words.size == len(SPECIAL_TOKENS) + 5
 
 
+def test_the_vocabulary_is_in_the_order_of_the_ids() -> None:
+    assert words.vocabulary[: len(SPECIAL_TOKENS)] == list(SPECIAL_TOKENS)
+    assert len(words.vocabulary) == words.size
+    assert [words.vocabulary[index] for index in words.encode("bad film").tolist()[1:-1]] == ["bad", "film"]
+
+
 def test_an_unknown_word_is_the_unknown_token_and_writes_nothing() -> None:
     ids = words.encode("good xyzzy film").tolist()
     assert ids[2] == UNKNOWN

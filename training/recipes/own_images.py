@@ -4,13 +4,16 @@ from collections.abc import Mapping
 
 from models.manifest import ImageDecoding
 from training.architectures.catalogue import image_network
+from training.architectures.heads import replace_head
 from training.classifier import channel_statistics
 from training.commands import ImageFolderOptions
 from training.datasets import image_files
+from training.datasets.images import ImageDataset
 from training.progress import Progress
 from training.randomness import seed_here
 from training.tasks.images import ImageClassification
 
+IMAGENET_LABELS = 1000
 DEFAULTS: Mapping[str, Mapping[str, object]] = {
     "convnet": {"epochs": 20, "weight_decay": 0.05, "label_smoothing": 0.05, "shift_pixels": 2, "batch_size": 64},
     "resnet": {
@@ -21,6 +24,14 @@ DEFAULTS: Mapping[str, Mapping[str, object]] = {
         "erase": 0.25,
         "batch_size": 64,
     },
+    "pretrained": {
+        "epochs": 8,
+        "learning_rate": 0.002,
+        "weight_decay": 0.01,
+        "label_smoothing": 0.05,
+        "shift_pixels": 8,
+        "batch_size": 32,
+    },
 }
 
 
@@ -30,7 +41,10 @@ def prepare(options: ImageFolderOptions, progress: Progress) -> tuple[ImageClass
     Returns:
         The task, and the options with all that was not given filled in.
     """
-    options = options.resolved(DEFAULTS.get(options.arch, DEFAULTS["resnet"]))
+    kind = "pretrained" if options.pretrained else options.arch
+    options = options.resolved(DEFAULTS.get(kind, DEFAULTS["resnet"]))
+    if options.pretrained:
+        return _pretrained(options, progress), options
     decoding = ImageDecoding(
         color=options.color,
         size=(options.size, options.size),
@@ -38,12 +52,41 @@ def prepare(options: ImageFolderOptions, progress: Progress) -> tuple[ImageClass
         shorter_side=options.size if options.fit == "crop" else None,
         max_pixels=options.max_pixels,
     )
+    dataset = _load(options, decoding, progress)
+    seed_here(options.seed, "weights")
+    network = image_network(decoding.shape_CHW, len(dataset.labels), options)
+    statistics = channel_statistics(dataset.train.images_NCHW)
+    return ImageClassification(dataset, network, *statistics, decoding, options), options
+
+
+def _pretrained(options: ImageFolderOptions, progress: Progress) -> ImageClassification:
+    """Begin with weights that were learned on ImageNet, and the preprocessing that goes with them."""
+    if options.arch == "efficientnet_lite0":
+        from training import imagenet
+
+        prepared = imagenet.efficientnet_lite0(options.max_pixels)
+    else:
+        from training.architectures import zoo
+
+        prepared = zoo.build(options.arch, IMAGENET_LABELS, "DEFAULT", options.max_pixels)
+    dataset = _load(options, prepared.decoding, progress)
+    seed_here(options.seed, "weights")
+    replace_head(prepared.network, len(dataset.labels))
+    return ImageClassification(
+        dataset,
+        prepared.network,
+        prepared.mean_C,
+        prepared.std_C,
+        prepared.decoding,
+        options,
+        options.head_epochs,
+    )
+
+
+def _load(options: ImageFolderOptions, decoding: ImageDecoding, progress: Progress) -> ImageDataset:
     dataset, reading = image_files.load(
         options.data, decoding, options.path_column, options.label_column, options.split_column
     )
     for line in reading.lines():
         progress.say(line)
-    seed_here(options.seed, "weights")
-    network = image_network(decoding.shape_CHW, len(dataset.labels), options)
-    statistics = channel_statistics(dataset.train.images_NCHW)
-    return ImageClassification(dataset, network, *statistics, decoding, options), options
+    return dataset

@@ -11,7 +11,7 @@ from training.tasks.sequences import PairDataset, TextToText
 DEFAULTS: Mapping[str, Mapping[str, object]] = {
     "seq2seq": {
         **own_pairs.DEFAULTS["seq2seq"],
-        "epochs": 16,
+        "epochs": 10,
         "max_steps": 40,
         "max_tokens": 64,
         "tokens": "chars",

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from training.commands import ReviewOptions
 from training.datasets import movie_reviews
@@ -13,8 +13,9 @@ from training.progress import Progress
 from training.recipes import own_texts
 from training.tasks.texts import TextClassification, TextDataset
 
-# Sentences of other kinds speak otherwise, and the words of the lexicon are no sentences.
-OTHERS_WEIGHT = 0.3
+# A word alone is less than a sentence.
+WORD_WEIGHT = 0.3
+RATING_SCALE = 0.2
 DEFAULTS: Mapping[str, Mapping[str, object]] = own_texts.DEFAULTS
 
 
@@ -26,9 +27,9 @@ def prepare(options: ReviewOptions, progress: Progress) -> tuple[TextClassificat
     """
     options = options.resolved(DEFAULTS.get(options.arch, {}))
     reviews = movie_reviews.load()
-    others = reviews.others if options.others else []
-    train = [*reviews.train, *others]
-    weight_N = torch.cat([torch.ones(len(reviews.train)), torch.full((len(others),), OTHERS_WEIGHT)])
+    words = reviews.words if options.lexicon else []
+    train = [*reviews.train, *words]
+    weight_N = torch.cat([torch.ones(len(reviews.train)), torch.full((len(words),), WORD_WEIGHT)])
     dataset = TextDataset(
         movie_reviews.LABELS,
         _labelled(train),
@@ -38,7 +39,9 @@ def prepare(options: ReviewOptions, progress: Progress) -> tuple[TextClassificat
         _targets(train, options.sharpness),
         weight_N,
     )
-    return own_texts.build(dataset, options, progress), options
+    task = own_texts.build(dataset, options, progress)
+    _begin_with_ratings(task, words)
+    return task, options
 
 
 def _labelled(texts: Sequence[RatedText]) -> list[LabelledText]:
@@ -50,3 +53,15 @@ def _targets(texts: Sequence[RatedText], sharpness: float) -> Tensor:
         [rated.positive_share(sharpness) if sharpness else float(rated.label) for rated in texts]
     )
     return torch.stack([1 - positive_N, positive_N], dim=1)
+
+
+def _begin_with_ratings(task: TextClassification, words: Sequence[RatedText]) -> None:
+    """Let the first feature of a rated word begin as its rating, instead of being found in a few rows."""
+    embeddings = [module for module in task.model.modules() if isinstance(module, nn.Embedding)]
+    place_of = {token: place for place, token in enumerate(task.preparation.tokenizer.vocabulary)}
+    rated = [(place_of[word.text], word.rating) for word in words if word.text in place_of]
+    if not rated or not embeddings:
+        return
+    place_R, rating_R = (torch.tensor(column) for column in zip(*rated, strict=True))
+    with torch.no_grad():
+        embeddings[0].weight[place_R, 0] = RATING_SCALE * rating_R

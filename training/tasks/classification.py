@@ -16,7 +16,7 @@ from training.errors import GateFailed
 from training.evaluate import CALIBRATION_BINS, Evaluation, evaluate, format_table
 from training.export import Exported
 from training.pictures import draw_calibration, draw_confusion
-from training.tasks.task import Judgement, Mistake
+from training.tasks.task import Judgement, Mistake, Phase, all_at_once
 
 GOLDEN_EXAMPLES = 4
 PARITY_SAMPLES = 256
@@ -56,6 +56,14 @@ class ClassificationTask(ABC):
     @abstractmethod
     def golden_name(self, index: int) -> str:
         """Return the file name of a golden input."""
+
+    def phases(self) -> Sequence[Phase]:
+        """Everything is trained from the start."""
+        return all_at_once()
+
+    def rate(self, parameter: str) -> float:  # noqa: ARG002 (all alike)
+        """Every parameter takes the whole learning rate."""
+        return 1.0
 
     def weight(self, indices_N: Tensor) -> float:
         """Every example counts the same."""

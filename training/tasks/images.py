@@ -12,13 +12,17 @@ from torch.nn import functional as F
 
 from models.manifest import ImageDecoding, Postprocess, TensorSpec
 from models.preparation import ImagePreparation
+from training.architectures.heads import head_name
 from training.augment import erase, flip_and_shift, mix
 from training.classifier import Classifier
 from training.config import ImageOptions
 from training.datasets.images import ImageDataset
 from training.tasks.classification import ClassificationTask, description_of
+from training.tasks.task import Phase, all_at_once
 
 EVALUATED_AT_ONCE_PIXELS = 1000 * 28 * 28
+# With pretrained weights, the share of the learning rate that the first layer takes.
+FIRST_LAYER_RATE = 0.05
 
 
 class ImageClassification(ClassificationTask):
@@ -31,6 +35,8 @@ class ImageClassification(ClassificationTask):
         std_C: What they are then divided by.
         decoding: How an image file becomes an example.
         options: The run's.
+        head_epochs: Passes that train the last layer alone, before all are trained, the early ones slowly; for
+            a network that has learned before. 0: everything is trained from the start.
     """
 
     def __init__(
@@ -41,6 +47,7 @@ class ImageClassification(ClassificationTask):
         std_C: Tensor,
         decoding: ImageDecoding,
         options: ImageOptions,
+        head_epochs: int = 0,
     ) -> None:
         self.dataset = dataset
         self.data_sha256 = dataset.sha256
@@ -52,6 +59,34 @@ class ImageClassification(ClassificationTask):
         self._train, self._validation = dataset.train, dataset.validation
         self._decoding = decoding
         self._options = options
+        self._head = head_name(network) if head_epochs else ""
+        self._head_epochs = head_epochs
+        self._head_only = False
+
+    def phases(self) -> Sequence[Phase]:
+        """With pretrained weights, the head first: its random gradients would spoil what the others know."""
+        if not self._head_epochs:
+            return all_at_once()
+        return (
+            Phase("head", lambda: self._train_only_the_head(True), self._head_epochs),
+            Phase("all", lambda: self._train_only_the_head(False)),
+        )
+
+    def rate(self, parameter: str) -> float:
+        """With pretrained weights, the earlier a layer the slower it learns.
+
+        Source: Howard and Ruder, "Universal language model fine-tuning", arXiv:1801.06146, section 3.2.
+        """
+        if not self._head_epochs or parameter.startswith(f"network.{self._head}."):
+            return 1.0
+        names = [name for name, _ in self.model.named_parameters()]
+        share: float = FIRST_LAYER_RATE ** (1 - names.index(parameter) / len(names))
+        return share
+
+    def _train_only_the_head(self, only: bool) -> None:
+        self._head_only = only
+        for name, parameter in self.model.named_parameters():
+            parameter.requires_grad_(not only or name.startswith(f"network.{self._head}."))
 
     def to(self, device: torch.device) -> None:
         """Move the model there, and the images if they fit."""
@@ -76,6 +111,8 @@ class ImageClassification(ClassificationTask):
                 K = len(self.labels)
                 images_NCHW, targets = mix(images_NCHW.float(), targets, K, options.mixup, options.cutmix)
         assert isinstance(model, Classifier)  # noqa: S101 (the loop passes this task's own model, or a copy)
+        if self._head_only:
+            model.eval()  # The statistics of the layers before are to stay as they were learned.
         logits_NK = model.logits(images_NCHW)
         loss = F.cross_entropy(logits_NK, targets, label_smoothing=options.label_smoothing, reduction="sum")
         return loss, (logits_NK.detach().argmax(1) == batch.labels_N).sum()

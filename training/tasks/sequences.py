@@ -19,7 +19,7 @@ from training.errors import GateFailed
 from training.evaluate_texts import error_rate, token_error_rate
 from training.export import Exported
 from training.tasks.classification import GOLDEN_EXAMPLES, MOST_MISTAKES, PARITY_SAMPLES, description_of
-from training.tasks.task import Judgement, Mistake
+from training.tasks.task import Judgement, Mistake, Phase, all_at_once
 
 VALIDATED = 2000
 AT_ONCE = 256
@@ -96,6 +96,14 @@ class TextToText:
     def batches(self, order_N: Tensor, batch_size: int) -> Sequence[Tensor]:
         """Cut the order into batches of pairs of like length."""
         return batches_by_length(order_N, self._sources.length_N + self._targets.length_N, batch_size)
+
+    def phases(self) -> Sequence[Phase]:
+        """Everything is trained from the start."""
+        return all_at_once()
+
+    def rate(self, parameter: str) -> float:  # noqa: ARG002 (all alike)
+        """Every parameter takes the whole learning rate."""
+        return 1.0
 
     def weight(self, indices_N: Tensor) -> float:
         """Every token to be written counts the same."""

@@ -1,6 +1,6 @@
 """What a run needs of a task; every kind of learning goes through the same loop, gate and publication."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -44,6 +44,20 @@ class Judgement:
     calibration: Calibration | None = None
 
 
+@dataclass(frozen=True)
+class Phase:
+    """A part of a run: `begin` settles what is trained in it, over `epochs` (None: what the options say)."""
+
+    name: str
+    begin: Callable[[], None]
+    epochs: int | None = None
+
+
+def all_at_once() -> Sequence[Phase]:
+    """Return the one phase of a task that trains everything from the start."""
+    return (Phase("all", lambda: None),)
+
+
 class Task(Protocol):
     """Data and a model, and what it means to learn the one with the other.
 
@@ -60,6 +74,14 @@ class Task(Protocol):
     metric: str
     preparation: Preparation
     data_sha256: str
+
+    def phases(self) -> Sequence["Phase"]:
+        """Return what is trained one after the other; of most tasks, everything at once."""
+        ...
+
+    def rate(self, parameter: str) -> float:
+        """Return the share of the learning rate that a parameter takes."""
+        ...
 
     def to(self, device: torch.device) -> None:
         """Move the model, and what of the data is to be there, to a device."""

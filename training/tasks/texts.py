@@ -67,7 +67,7 @@ class TextClassification(ClassificationTask):
             file=TOKENIZER_FILE, max_tokens=options.max_tokens, truncate=options.truncate
         )
         rules = Tokenizer(tokenizer)
-        self.preparation = TextPreparation(rules, self._tokenization)
+        self.preparation: TextPreparation = TextPreparation(rules, self._tokenization)
         self._train = self._encoded(rules, dataset.train)
         self._validation = self._encoded(rules, dataset.validation)
         given = dataset.targets_NK
