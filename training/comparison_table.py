@@ -87,7 +87,7 @@ def _sizes(result: Result) -> str:
 
 def _machine(machine: Machine) -> dict[str, str]:
     return {
-        "machine": f"{machine.cpu}, {machine.cores} cores, {machine.threads} threads",
+        "machine": f"{machine.cpu}, {machine.cores} cores; torch threads: {machine.threads}",
         "device": machine.device,
         "software": f"torch {machine.torch}, Python {machine.python}",
         "commit": machine.commit or "",

@@ -1,7 +1,6 @@
 """What passed the gate -> a published bundle."""
 
 import platform
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -29,6 +28,7 @@ from training.config import Options
 from training.export import Exported
 from training.fresh_check import check_in_fresh_process
 from training.gate import SCORE_ATOL
+from training.machine import git_commit
 from training.report import Report, write_report
 
 MODEL_FILE = "model.ts.pt"
@@ -111,7 +111,7 @@ def _manifest(
         name=options.name,
         version=staging.version,
         created_at=datetime.now(UTC),
-        source=Source(git=_git_commit(), config=dict(candidate.config), data_sha256=candidate.data_sha256),
+        source=Source(git=git_commit(), config=dict(candidate.config), data_sha256=candidate.data_sha256),
         built_with=BuiltWith(
             torch=installed_version("torch"),
             torchvision=installed_version("torchvision"),
@@ -134,19 +134,3 @@ def _manifest(
         golden=tuple(golden),
         **candidate.description,
     )
-
-
-def _git_commit() -> str | None:
-    # Inside a container there is neither git nor a checkout; the manifest then says so.
-    root = Path(__file__).resolve().parent.parent
-    try:
-        found = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=40"],  # noqa: S607 (git is found on PATH)
-            cwd=root,
-            check=True,
-            capture_output=True,
-            text=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return found.stdout.strip() or None

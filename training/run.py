@@ -6,6 +6,8 @@ import shutil
 from collections.abc import Callable
 from typing import TypeVar
 
+import torch
+
 from models.bundle import Bundle
 from models.device import choose_device
 from models.repository import Repository
@@ -70,7 +72,7 @@ def run(options: Given, prepare: Prepare[Given], group: Group, progress: Progres
         checkpoints.append(checkpoint)
     if not group.is_first:
         return None
-    task.model.cpu()
+    task.to(torch.device("cpu"))
     task.calibrate()
     content = script(task.model)
     exported = Exported(content)
@@ -128,13 +130,11 @@ def _candidate(
 
 def _own_device(device: str, group: Group) -> str:
     # Of several processes on one machine each takes its own GPU.
-    return f"cuda:{group.local_rank}" if group.size > 1 and device in ("auto", "cuda") and _has_cuda() else device
-
-
-def _has_cuda() -> bool:
-    import torch
-
-    return torch.cuda.is_available()
+    return (
+        f"cuda:{group.local_rank}"
+        if group.size > 1 and device in ("auto", "cuda") and torch.cuda.is_available()
+        else device
+    )
 
 
 def _identity(task: Task, options: TrainingOptions, group: Group) -> str:

@@ -14,11 +14,12 @@ from training.tasks.images import ImageClassification
 MAX_PIXELS = 16_777_216
 DEFAULTS: Mapping[str, Mapping[str, object]] = {
     "convnet": {
-        "epochs": 6,
-        "learning_rate": 0.003,
+        "epochs": 7,
+        "learning_rate": 0.004,
         "weight_decay": 0.05,
-        "label_smoothing": 0.05,
+        "label_smoothing": 0.1,
         "shift_pixels": 1,
+        "ema_decay": 0.99,
     },
     "resnet": {
         "epochs": 30,
