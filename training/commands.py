@@ -16,6 +16,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from models.manifest import ModelName
 from models.repository import DEFAULT_ROOT, MODELS_DIR_VARIABLE, InputKind, default_root
 from training.config import (
     ImageOptions,
@@ -35,7 +36,7 @@ TABLE = "CSV, TSV, JSON Lines or Parquet file, the text ones gzipped or not."
 class FashionOptions(ImageOptions):
     """Train an image classifier on Fashion-MNIST, and publish it."""
 
-    name: str = Field("fashion", description="Name to publish under.")
+    name: ModelName = Field("fashion", description="Name to publish under.")
     arch: str = Field("convnet", description="convnet, resnet, or any that python -m training list shows.")
     data: Path | None = Field(None, description="Directory of the data set's idx files, gzipped or not.")
     validation_fraction: float = Field(
@@ -49,7 +50,7 @@ class FashionOptions(ImageOptions):
 class ReviewOptions(TextClassificationOptions):
     """Train a text classifier on sentences of movie reviews, and publish it."""
 
-    name: str = Field("reviews", description="Name to publish under.")
+    name: ModelName = Field("reviews", description="Name to publish under.")
     arch: str = Field("committee", description="bag, lstm, gru, transformer or committee.")
     sharpness: float = Field(
         1.0, ge=0, description="How sure a rating makes of a sentence; 0: only its sign counts."
@@ -63,7 +64,7 @@ class ReviewOptions(TextClassificationOptions):
 class PronounceOptions(Seq2SeqOptions):
     """Train a model that writes how a word is said, on the CMU pronouncing dictionary, and publish it."""
 
-    name: str = Field("pronounce", description="Name to publish under.")
+    name: ModelName = Field("pronounce", description="Name to publish under.")
     arch: str = Field("seq2seq", description="seq2seq.")
     max_error_rate: float = Field(
         0.5, ge=0, description="Gate: largest share of wrong words on the test set, stress included."
@@ -150,7 +151,7 @@ class TorchvisionOptions(Options):
 class ImagenetOptions(Options):
     """Make a bundle of EfficientNet-Lite0 with the weights that a package carries, for any photograph."""
 
-    name: str = Field("imagenet", description="Name to publish under.")
+    name: ModelName = Field("imagenet", description="Name to publish under.")
     max_pixels: int = Field(64_000_000, ge=1, description="Most pixels of an image file.")
 
 
