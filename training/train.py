@@ -57,6 +57,8 @@ def train(
             _run_epoch(run, checkpoint, progress, interrupted)
             if board is not None:
                 board.write(run.epoch - 1, run.history[-1])
+        if interrupted:  # while the last epoch was validated
+            raise KeyboardInterrupt
     run.task.model.load_state_dict(run.best_state)
     averaged = run.best_averaged
     parameters = count_parameters(run.task.model)

@@ -18,7 +18,14 @@ from torch import Tensor, nn
 from models.repository import Repository
 from tests.bundles import decoding, publish, publish_texts
 from tests.servers import ROOT, Process, process, until
-from training.commands import Command, FashionOptions, ImageFolderOptions, PairTableOptions, TextTableOptions
+from training.commands import (
+    Command,
+    CompareOptions,
+    FashionOptions,
+    ImageFolderOptions,
+    PairTableOptions,
+    TextTableOptions,
+)
 from training.datasets.fashion_mnist import LABELS
 
 README = (ROOT / "README.md").read_text()
@@ -92,12 +99,8 @@ def test_every_training_command_is_understood() -> None:
     lines = re.findall(r"^\.venv/bin/python -m training (.+)$", README, re.MULTILINE)
     commands = [CliApp.run(Command, cli_args=line.split()) for line in lines]
     options = [get_subcommand(command) for command in commands]
-    assert {type(each) for each in options} == {
-        ImageFolderOptions,
-        TextTableOptions,
-        PairTableOptions,
-        FashionOptions,
-    }
+    own = {ImageFolderOptions, TextTableOptions, PairTableOptions, FashionOptions, CompareOptions}
+    assert {type(each) for each in options} == own
     fashion = options[-1]
     assert isinstance(fashion, FashionOptions)
     assert (fashion.default, fashion.epochs) == (True, 12)

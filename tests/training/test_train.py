@@ -267,6 +267,22 @@ def test_control_c_saves_and_stops_at_the_step(tmp_path: Path) -> None:
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+def test_control_c_while_the_last_epoch_is_validated_stops_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = options(epochs=1)
+    small = task(given)
+
+    def validate(model: nn.Module) -> tuple[float, float]:
+        os.kill(os.getpid(), signal.SIGINT)
+        return 1.0, 1.0
+
+    monkeypatch.setattr(small, "validate", validate)
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path, small, given)
+    assert len(trained(tmp_path, task(given), given.model_copy(update={"resume": True})).history) == 1
+
+
 def test_resuming_nothing_begins_anew(tmp_path: Path) -> None:
     given = options(epochs=1, resume=True)
     assert len(trained(tmp_path, task(given), given).history) == 1
