@@ -20,9 +20,9 @@ from training.commands import (
     input_kind,
     recipe_of,
 )
+from training.compare.grid import GridOptions
 from training.config import Options, TrainingOptions
 from training.errors import TrainingError
-from training.grid import GridOptions
 
 INTERRUPTED = 130
 
@@ -106,7 +106,7 @@ def _make_default(options: Options) -> int:
 
 
 def _compare(grid: GridOptions) -> int:
-    from training.comparing import compare
+    from training.compare.run import compare
     from training.progress import Progress
 
     try:

@@ -18,6 +18,7 @@ from pydantic_settings import (
 
 from models.manifest import ModelName
 from models.repository import DEFAULT_ROOT, MODELS_DIR_VARIABLE, InputKind, default_root
+from training.compare.grid import compare_command
 from training.config import (
     ImageOptions,
     Options,
@@ -27,7 +28,6 @@ from training.config import (
     TokenKind,
     TrainingOptions,
 )
-from training.grid import compare_command
 
 SPLIT_COLUMN = "Column that says train, validation or test, if any does."
 TABLE = "CSV, TSV, JSON Lines or Parquet file, the text ones gzipped or not."

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.end_to_end.test_training_commands import COLUMNS, write_table
 from tests.servers import ROOT
-from training.comparison import Comparison
+from training.compare.comparison import Comparison
 
 FILES = ["comparison.json", "comparison.md", "curves.png"]
 

@@ -12,18 +12,18 @@ from pydantic_settings import CliApp, get_subcommand
 
 from tests.training.small import options as small_options
 from tests.training.small import silent, task
-from training import comparing
-from training.budget import check_budget
-from training.combination import measure
 from training.commands import Command, TextTableOptions
-from training.comparing import compare
-from training.comparison import Combination, Comparison, Result
-from training.comparison_curves import draw
+from training.compare import run as comparing
+from training.compare.budget import check_budget
+from training.compare.combination import measure
+from training.compare.comparison import Combination, Comparison, Result
+from training.compare.curves import draw
+from training.compare.grid import GridOptions
+from training.compare.latency import latency_ms
+from training.compare.run import compare
 from training.config import OptimizerName
 from training.errors import DataUnavailable, OptionInvalid
 from training.export import Exported, script
-from training.grid import GridOptions
-from training.latency import latency_ms
 from training.machine import this_machine
 from training.tasks.task import Phase
 
@@ -197,7 +197,7 @@ def test_without_data_nothing_is_written(tmp_path: Path) -> None:
 
 
 def test_the_table_is_in_the_order_of_the_validation_metric() -> None:
-    from training.comparison_table import markdown
+    from training.compare.table import markdown
 
     table = markdown(
         comparison_of(

@@ -11,15 +11,15 @@ import torch
 from matplotlib import pyplot as plt
 from torch import Tensor
 
-from training.budget import check_budget
 from training.checkpoint import Checkpoint
-from training.comparison import Result
+from training.compare.budget import check_budget
+from training.compare.comparison import Result
+from training.compare.latency import latency_ms
 from training.config import FULL_BATCH, TrainingOptions
 from training.distributed import Group
 from training.errors import GateFailed
 from training.export import Exported, script
 from training.gate import check_parity
-from training.latency import latency_ms
 from training.progress import Progress
 from training.state import Trained
 from training.tasks.task import Judgement, Task

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from training.comparison import Comparison
+from training.compare.comparison import Comparison
 
 DOTS_PER_INCH = 110
 MOST_ACROSS = 2

@@ -8,14 +8,14 @@ import torch
 
 from models.device import choose_device
 from training.architectures.catalogue import SEQUENCES, TEXTS
-from training.combination import measure
 from training.commands import recipe_of
-from training.comparison import Combination, Comparison
-from training.comparison_curves import png
-from training.comparison_table import markdown
+from training.compare.combination import measure
+from training.compare.comparison import Combination, Comparison
+from training.compare.curves import png
+from training.compare.grid import ALL, GridOptions
+from training.compare.table import markdown
 from training.config import ImageOptions, Seq2SeqOptions, TrainingOptions
 from training.errors import DataInvalid, DataUnavailable, TrainingError
-from training.grid import ALL, GridOptions
 from training.machine import this_machine
 from training.progress import Progress
 

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 
-from training.comparison import Combination, Comparison, Result
+from training.compare.comparison import Combination, Comparison, Result
 from training.machine import Machine
 
 WARNING = (
