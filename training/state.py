@@ -108,9 +108,7 @@ class Run:
         """Settle what depends on the machine's speed, and make the schedule."""
         if self.precision == "auto":
             self.precision = self._same_everywhere_precision()
-        self.autocast = torch.autocast(
-            self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16", cache_enabled=True
-        )
+        self.autocast = torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")
         if not self.total_steps:
             self.total_steps = self.options.epochs * self.steps_per_epoch
             if self.options.budget_s:

@@ -60,9 +60,14 @@ def train(
         if interrupted:  # while the last epoch was validated
             raise KeyboardInterrupt
     run.task.model.load_state_dict(run.best_state)
-    averaged = run.best_averaged
-    parameters = count_parameters(run.task.model)
-    return Trained(tuple(run.history), run.best_epoch, averaged, run.precision, parameters, run.elapsed_s)
+    return Trained(
+        history=tuple(run.history),
+        best_epoch=run.best_epoch,
+        averaged=run.best_averaged,
+        precision=run.precision,
+        parameters=count_parameters(run.task.model),
+        elapsed_s=run.elapsed_s,
+    )
 
 
 def _run_epoch(run: Run, checkpoint: Checkpoint, progress: Progress, interrupted: Sequence[int]) -> None:

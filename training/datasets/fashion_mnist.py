@@ -7,11 +7,8 @@ torchvision's downloader. The decompressed files' sha256 is checked wherever the
 
 import gzip
 import hashlib
-import socket
 import sys
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +16,7 @@ import torch
 
 from training.datasets import debian
 from training.datasets.images import ImageDataset, LabelledImages, split
+from training.downloads import socket_timeout
 from training.errors import DataUnavailable
 
 LABELS = (
@@ -114,22 +112,11 @@ def _download() -> Path:
     from torchvision.datasets import FashionMNIST
 
     try:
-        with _socket_timeout(DOWNLOAD_TIMEOUT_S):
+        with socket_timeout(DOWNLOAD_TIMEOUT_S):
             FashionMNIST(str(DOWNLOADS), download=True)
     except (OSError, RuntimeError) as error:
         raise DataUnavailable(f"{HOW_TO_GET_IT}\nDownloading it failed: {error}") from error
     return DOWNLOADS / "FashionMNIST" / "raw"
-
-
-@contextmanager
-def _socket_timeout(timeout_s: float) -> Iterator[None]:
-    # torchvision's downloader takes no time limit, and a firewall that drops packets would hang it.
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(timeout_s)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)
 
 
 def _holds_all(directory: Path) -> bool:
