@@ -166,6 +166,23 @@ def test_the_test_set_is_not_looked_at(tmp_path: Path) -> None:
     trained(tmp_path, task(given, sealed), given)
 
 
+def test_every_epoch_takes_every_example_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = options(epochs=2)
+    small = task(given)
+    taken: list[Tensor] = []
+    loss = small.loss
+
+    def noted(model: nn.Module, indices_N: Tensor, *, augment: bool) -> tuple[Tensor, Tensor]:
+        taken.append(indices_N)
+        return loss(model, indices_N, augment=augment)
+
+    monkeypatch.setattr(small, "loss", noted)
+    trained(tmp_path, small, given)
+    first, second = torch.cat(taken[:8]), torch.cat(taken[8:])
+    assert first.sort().values.tolist() == second.sort().values.tolist() == list(range(256))
+    assert not torch.equal(first, second)
+
+
 def test_fewer_images_than_a_batch_still_train(tmp_path: Path) -> None:
     given = options(epochs=1, batch_size=1000)
     assert len(trained(tmp_path, task(given), given).history) == 1
