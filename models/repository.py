@@ -35,6 +35,7 @@ from models.manifest import (
     first_version_after,
     version_order,
 )
+from models.whole_file import sync, whole_file
 
 InputKind = Literal["image", "text"]
 
@@ -179,7 +180,7 @@ class Repository:
         # Never onto an existing directory: the lock is held and the version is fresh, and rename
         # itself refuses a directory that holds anything.
         staging.directory.rename(published)
-        _sync(directory)
+        sync(directory)
         self._set_current(name, Current(staging.version, staged.manifest_sha256))
         return Bundle(published, staged.manifest, staged.manifest_sha256)
 
@@ -209,7 +210,7 @@ class Repository:
         probe = directory / f".probe-{uuid.uuid4().hex}"
         try:
             directory.mkdir(parents=True, exist_ok=True)
-            _sync(self.root)
+            sync(self.root)
             probe.write_bytes(b"")
             probe.unlink(missing_ok=True)
             (directory / ".lock").touch()
@@ -234,10 +235,12 @@ class Repository:
         """Make a name the default for a kind of input."""
         with _locked(self.root / ".lock"):
             table = json.dumps(self.defaults() | {kind: name}, indent=2)
-            _replace(self.root / "defaults.json", table + "\n")
+            with whole_file(self.root / "defaults.json") as stream:
+                stream.write(f"{table}\n".encode())
 
     def _set_current(self, name: str, current: Current) -> None:
-        _replace(self._directory(name) / "CURRENT", f"{current.version} {current.manifest_sha256}\n")
+        with whole_file(self._directory(name) / "CURRENT") as stream:
+            stream.write(f"{current.version} {current.manifest_sha256}\n".encode())
 
     def _directory(self, name: str) -> Path:
         if not _matches(_name, name):
@@ -264,7 +267,7 @@ def _sweep(directory: Path) -> None:
     # The lock is held, so whoever made these is dead.
     for abandoned in directory.glob(".staging-*"):
         shutil.rmtree(abandoned, ignore_errors=True)
-    for abandoned in (*directory.glob(".CURRENT-*"), *directory.glob(".probe-*")):
+    for abandoned in (directory / ".CURRENT.tmp", *directory.glob(".probe-*")):
         abandoned.unlink(missing_ok=True)
 
 
@@ -276,27 +279,8 @@ def _locked(file: Path) -> Iterator[None]:
         yield
 
 
-def _replace(file: Path, text: str) -> None:
-    fresh = file.with_name(f".{file.name}-{uuid.uuid4().hex}")
-    try:
-        fresh.write_text(text, "utf-8")
-        _sync(fresh)
-        fresh.replace(file)
-    finally:
-        fresh.unlink(missing_ok=True)
-    _sync(file.parent)
-
-
 def _sync_tree(directory: Path) -> None:
     for folder, _, files in os.walk(directory):
         for name in files:
-            _sync(Path(folder) / name)
-        _sync(Path(folder))
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+            sync(Path(folder) / name)
+        sync(Path(folder))

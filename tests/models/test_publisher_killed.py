@@ -15,11 +15,11 @@ EXPERIMENT = """
 import itertools, json, os, shutil, signal, sys
 from datetime import UTC, datetime
 from pathlib import Path
-from models import bundle, repository
+from models import bundle, repository, whole_file
 from models.manifest import Manifest
 
 before, template, scratch = map(Path, sys.argv[1:])
-TRACED = (bundle.__file__, repository.__file__)
+TRACED = (bundle.__file__, repository.__file__, whole_file.__file__)
 MANIFEST = Manifest.parse((template / "manifest.json").read_bytes())
 
 

@@ -1,0 +1,38 @@
+"""A file that is always whole: what is written takes its place at once, or not at all."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+
+@contextmanager
+def whole_file(file: Path) -> Iterator[BinaryIO]:
+    """Lend a stream; when the caller is done, what it wrote takes the file's place, and is on disk.
+
+    If the caller or the system fails, the file stays as it was. One writer at a time: its unfinished work stands
+    in `.NAME.tmp` beside the file, where the next writer begins anew if this one is killed.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    unfinished = file.with_name(f".{file.name}.tmp")
+    try:
+        with unfinished.open("wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        unfinished.replace(file)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    sync(file.parent)
+
+
+def sync(path: Path) -> None:
+    """Have a file, or a directory's entries, written to disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
