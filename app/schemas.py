@@ -49,7 +49,7 @@ class Prediction(ScoredLabel):
 
 
 class ScoredText(Body):
-    """A text that the model wrote, and the mean probability of its tokens."""
+    """A text that the model wrote, and the geometric mean of its tokens' probabilities."""
 
     text: str
     score: float = Field(ge=0, le=1)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from models.bundle import Bundle
 from models.errors import GoldenMismatch
-from models.manifest import Backend, Manifest
+from models.manifest import Backend, Manifest, Writing
 from models.preparation import preparation_of
 from models.tokenization import Tokenizer
 
@@ -34,7 +34,7 @@ def check_golden(bundle: Bundle, backend: Backend, infer: Callable[[Tensor], Out
     if manifest.write is None:
         _check_scores(manifest, backend, outputs)
     else:
-        _check_texts(manifest, backend, outputs, Tokenizer(bundle.read(manifest.write.file)))
+        _check_texts(manifest, backend, outputs, manifest.write, Tokenizer(bundle.read(manifest.write.file)))
 
 
 def same_top_label(scores_NK: Tensor, expected_NK: Tensor, atol: float) -> Tensor:
@@ -53,13 +53,21 @@ def _check_scores(manifest: Manifest, backend: Backend, outputs: Outputs) -> Non
         raise GoldenMismatch(f"top-1 agrees with the golden scores on only {agreement:.1%}")
 
 
-def _check_texts(manifest: Manifest, backend: Backend, outputs: Outputs, writer: Tokenizer) -> None:
+def _check_texts(
+    manifest: Manifest, backend: Backend, outputs: Outputs, write: Writing, writer: Tokenizer
+) -> None:
     if isinstance(outputs, Tensor):
         raise GoldenMismatch("the model does not give tokens and scores")
     tokens_NBT, scores_NB = outputs
     if tokens_NBT.ndim != 3 or tokens_NBT.shape[:2] != scores_NB.shape:
         shapes = f"{tuple(tokens_NBT.shape)} and {tuple(scores_NB.shape)}"
         raise GoldenMismatch(f"tokens and scores have shapes {shapes}, not N x B x T and N x B")
+    count, length = tokens_NBT.shape[1:]
+    if count != write.beams or length > write.max_tokens:
+        raise GoldenMismatch(
+            f"the model writes {count} texts of {length} tokens for an input, "
+            f"not {write.beams} of at most {write.max_tokens}"
+        )
     _compare(manifest, backend, scores_NB[:, :1])
     for golden, tokens_BT in zip(manifest.golden, tokens_NBT, strict=True):
         if (text := writer.decode(tokens_BT[0].tolist())) != golden.texts[0]:

@@ -11,7 +11,7 @@ from models.bundle import Bundle
 from models.errors import GoldenMismatch, TokenizerInvalid
 from models.golden import Outputs, check_golden
 from models.repository import Repository
-from tests.bundles import Echo, mood, publish_texts, publish_writer
+from tests.bundles import MAX_TOKENS, Echo, mood, publish_texts, publish_writer
 from training.export import Exported
 from training.tokenizing import train_tokenizer
 
@@ -111,6 +111,30 @@ def test_tokens_and_scores_of_different_counts_are_refused(repository: Repositor
 
     with pytest.raises(GoldenMismatch):
         check(publish_writer(repository, "echo"), repeated)
+
+
+def test_another_number_of_texts_than_the_manifest_says_is_refused(repository: Repository) -> None:
+    def best_only(tokens_NL: Tensor) -> Outputs:
+        tokens_NBT, scores_NB = echo(tokens_NL)
+        return tokens_NBT[:, :1], scores_NB[:, :1]
+
+    with pytest.raises(GoldenMismatch, match="writes 1 texts of 3 tokens for an input, not 2 of at most 8"):
+        check(publish_writer(repository, "echo"), best_only)
+
+
+def test_longer_texts_than_the_manifest_says_are_refused(repository: Repository) -> None:
+    bundle = publish_writer(repository, "echo")
+
+    def padded(length: int) -> Callable[[Tensor], Outputs]:
+        def infer(tokens_NL: Tensor) -> Outputs:
+            tokens_NBT, scores_NB = echo(tokens_NL)
+            return torch.nn.functional.pad(tokens_NBT, [0, length - tokens_NBT.shape[2]]), scores_NB
+
+        return infer
+
+    check(bundle, padded(MAX_TOKENS))
+    with pytest.raises(GoldenMismatch, match="writes 2 texts of 9 tokens for an input, not 2 of at most 8"):
+        check(bundle, padded(MAX_TOKENS + 1))
 
 
 @pytest.mark.parametrize("damaged", [{"rules": b"{}"}, {"target_rules": b"{}"}])

@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import math
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.tokenization import BEGIN, END, PAD
+from models.tokenization import BEGIN, END, PAD, UNKNOWN
 from training.architectures.seq2seq import Seq2Seq
 from training.export import Exported, script
 
@@ -43,7 +44,7 @@ def rows(*lengths: int, seed: int = 0) -> Tensor:
 def log_probabilities(one: Seq2Seq, source_S: Tensor, said: list[int]) -> Tensor:
     """Of each token after each of [BEGIN] and what was said; shape TV."""
     logits_TV = one.logits(source_S[None], torch.tensor([[BEGIN, *said]]))[0].clone()
-    logits_TV[:, [PAD, BEGIN]] = float("-inf")
+    logits_TV[:, [PAD, BEGIN, UNKNOWN]] = float("-inf")
     return F.log_softmax(logits_TV, dim=1)
 
 
@@ -68,7 +69,7 @@ def written(tokens_T: Tensor) -> list[int]:
     tokens: list[int] = tokens_T.tolist()
     said = tokens[: tokens.index(END) + 1] if END in tokens else tokens
     assert not any(tokens[len(said) :])
-    assert not {PAD, BEGIN} & set(said)
+    assert not {PAD, BEGIN, UNKNOWN} & set(said)
     return said
 
 
@@ -79,7 +80,7 @@ many = rows(*[1, 9, 4, 7, 2, 6, 3, 8, 5] * 3)
 
 @torch.inference_mode()
 def test_greedy_search_writes_what_a_search_without_a_cache_does() -> None:
-    tokens_NT, score_N = default.greedy_search(many)
+    tokens_NT, score_N = default.greedy_search(many, MAX_STEPS)
     expected = [uncached_greedy(default, source_S[source_S != PAD]) for source_S in many]
     assert [written(tokens_T) for tokens_T in tokens_NT] == [said for said, _ in expected]
     assert torch.allclose(score_N, torch.tensor([score for _, score in expected]), atol=1e-4)
@@ -92,7 +93,7 @@ def test_greedy_search_writes_what_a_search_without_a_cache_does() -> None:
 @pytest.mark.parametrize("length_power", [0.0, 1.0])
 def test_one_beam_is_the_greedy_search(length_power: float) -> None:
     one = network(length_power=length_power)
-    tokens_NT, score_N = one.greedy_search(many)
+    tokens_NT, score_N = one.greedy_search(many, MAX_STEPS)
     tokens_N1T, score_N1 = one.beam_search(many, 1)
     assert torch.equal(tokens_N1T[:, 0], tokens_NT)
     assert torch.allclose(score_N1[:, 0], score_N / (tokens_NT != PAD).sum(1) ** length_power, atol=ATOL)
@@ -102,12 +103,14 @@ def test_one_beam_is_the_greedy_search(length_power: float) -> None:
 @pytest.mark.parametrize("length_power", [0.0, 0.5, 1.0, 2.0])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_enough_beams_find_every_target_in_order(length_power: float, seed: int) -> None:
-    one = network(6, seed, 2.0, max_steps=3, length_power=length_power)
-    words = range(END + 1, 6)
+    one = network(7, seed, 2.0, max_steps=3, length_power=length_power)
+    words = range(UNKNOWN + 1, 7)
     every = [[*said, END] for steps in range(3) for said in itertools.product(words, repeat=steps)]
     every += [list(said) for said in itertools.product(words, repeat=3)]
     for source_S in (rows(4)[0], rows(2)[0]):
-        expected = sorted(((score_of(one, source_S, said), said) for said in every), reverse=True)
+        # What was cut off comes after all that ended.
+        ranked = sorted(((END in said, score_of(one, source_S, said), said) for said in every), reverse=True)
+        expected = [(score, said) for _, score, said in ranked]
         tokens_1BT, score_1B = one.beam_search(source_S[None], len(every))
         assert sorted(written(tokens_T) for tokens_T in tokens_1BT[0]) == sorted(every)
         assert torch.allclose(score_1B[0], torch.tensor([score for score, _ in expected]), atol=ATOL)
@@ -115,11 +118,38 @@ def test_enough_beams_find_every_target_in_order(length_power: float, seed: int)
             assert score_of(one, source_S, written(tokens_T)) == pytest.approx(score, abs=1e-4), said
 
 
+def uncached_beams(one: Seq2Seq, source_S: Tensor, beams: int) -> list[list[int]]:
+    kept: list[tuple[float, list[int]]] = [(0.0, [])]
+    for _ in range(one.max_steps):
+        every = []
+        for total, said in kept:
+            if END in said:
+                every.append((total, said))
+            else:
+                last_V = log_probabilities(one, source_S, said)[-1].tolist()
+                every += [(total + more, [*said, token]) for token, more in enumerate(last_V) if more > -math.inf]
+        kept = sorted(every, key=lambda each: -each[0] / len(each[1]) ** one.length_power)[:beams]
+    return sorted((said for _, said in kept), key=lambda said: END not in said)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("beams", [2, 3])
+@pytest.mark.parametrize("length_power", [0.0, 1.0, 2.0])
+def test_beam_search_writes_what_a_search_without_a_cache_does(beams: int, length_power: float) -> None:
+    one = network(length_power=length_power)
+    tokens_NBT, _ = one.beam_search(many, beams)
+    expected = [uncached_beams(one, source_S[source_S != PAD], beams) for source_S in many]
+    assert [[written(tokens_T) for tokens_T in tokens_BT] for tokens_BT in tokens_NBT] == expected
+
+
 @torch.inference_mode()
 def test_fewer_beams_than_targets_give_the_best_first_with_the_scores_of_their_own_tokens() -> None:
     tokens_NBT, score_NB = default.beam_search(many, 3)
     assert tokens_NBT.shape[:2] == score_NB.shape == (len(many), 3)
-    assert torch.equal(score_NB, score_NB.sort(dim=1, descending=True).values)
+    ended_NB = (tokens_NBT == END).any(2)
+    for kind_NB in (ended_NB, ~ended_NB):
+        for score_B, kind_B in zip(score_NB, kind_NB, strict=True):
+            assert torch.equal(score_B[kind_B], score_B[kind_B].sort(descending=True).values)
     for source_S, tokens_BT, score_B in zip(many, tokens_NBT, score_NB, strict=True):
         said = [written(tokens_T) for tokens_T in tokens_BT]
         assert len(set(map(tuple, said))) == 3
@@ -129,10 +159,10 @@ def test_fewer_beams_than_targets_give_the_best_first_with_the_scores_of_their_o
 
 @torch.inference_mode()
 def test_many_beams_never_do_worse_than_the_greedy_search_and_sometimes_better() -> None:
-    one = network(6, sharpness=2.0, max_steps=4, length_power=0.0)
-    _, greedy_N = one.greedy_search(many)
+    one = network(7, 2, sharpness=2.0, max_steps=4, length_power=0.0)
+    _, greedy_N = one.greedy_search(many, 4)
     # As many beams as there are targets lose none.
-    best_N = one.beam_search(many, 3**4 + 40)[1][:, 0]
+    best_N = one.beam_search(many, 4**4 + 100)[1][:, 0]
     assert bool((best_N >= greedy_N - ATOL).all())
     assert bool((best_N > greedy_N + 0.01).any())
 
@@ -163,7 +193,7 @@ def test_the_exported_graph_writes_what_the_eager_one_does(lengths: list[int], b
     sources_NS = rows(*lengths, seed=sum(lengths))
     with torch.inference_mode():
         for found, expected in (
-            (graph.greedy_search(sources_NS), default.greedy_search(sources_NS)),
+            (graph.greedy_search(sources_NS, MAX_STEPS), default.greedy_search(sources_NS, MAX_STEPS)),
             (graph.beam_search(sources_NS, beams), default.beam_search(sources_NS, beams)),
             (graph(sources_NS), default(sources_NS)),
         ):
@@ -185,11 +215,11 @@ def test_neither_padding_nor_neighbours_change_what_is_written(
     lengths: list[int], padding: int, seed: int
 ) -> None:
     sources_NS = rows(*lengths, seed=seed)
-    greedy_NT, greedy_N = default.greedy_search(F.pad(sources_NS, [0, padding]))
+    greedy_NT, greedy_N = default.greedy_search(F.pad(sources_NS, [0, padding]), MAX_STEPS)
     beams_NBT, beams_NB = default(F.pad(sources_NS, [0, padding]))
     for row, length in enumerate(lengths):
         alone_1S = sources_NS[row : row + 1, :length]
-        alone_1T, alone_1 = default.greedy_search(alone_1S)
+        alone_1T, alone_1 = default.greedy_search(alone_1S, MAX_STEPS)
         assert written(greedy_NT[row]) == written(alone_1T[0])
         assert greedy_N[row].item() == pytest.approx(alone_1.item(), abs=1e-4)
         alone_1BT, alone_1B = default(alone_1S)
@@ -198,12 +228,12 @@ def test_neither_padding_nor_neighbours_change_what_is_written(
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("unwanted", [PAD, BEGIN])
-def test_neither_padding_nor_a_beginning_is_written_however_probable(unwanted: int) -> None:
+@pytest.mark.parametrize("unwanted", [PAD, BEGIN, UNKNOWN])
+def test_what_is_no_text_is_not_written_however_probable(unwanted: int) -> None:
     one = network()
-    expected_NT, _ = one.greedy_search(many)
+    expected_NT, _ = one.greedy_search(many, MAX_STEPS)
     one.head.bias[unwanted] = 1e4
-    tokens_NT, score_N = one.greedy_search(many)
+    tokens_NT, score_N = one.greedy_search(many, MAX_STEPS)
     assert torch.equal(tokens_NT, expected_NT)
     assert score_N.isfinite().all()
     for tokens_T in one(many)[0].flatten(0, 1):
@@ -215,7 +245,7 @@ def test_neither_padding_nor_a_beginning_is_written_however_probable(unwanted: i
 def test_a_target_without_an_end_stops_at_the_limit(max_steps: int) -> None:
     one = network(max_steps=max_steps)
     one.head.bias[END] = -1e9
-    assert one.greedy_search(many)[0].shape == (len(many), max_steps)
+    assert one.greedy_search(many, max_steps)[0].shape == (len(many), max_steps)
     tokens_NBT, _ = one(many)
     assert tokens_NBT.shape == (len(many), 3, max_steps)
     assert not (tokens_NBT == END).any()
@@ -225,7 +255,7 @@ def test_a_target_without_an_end_stops_at_the_limit(max_steps: int) -> None:
 def test_the_search_is_over_when_every_row_has_ended() -> None:
     one = network()
     one.head.bias[END] = 1e9
-    tokens_NT, score_N = one.greedy_search(many)
+    tokens_NT, score_N = one.greedy_search(many, MAX_STEPS)
     assert tokens_NT.tolist() == [[END]] * len(many)
     assert torch.allclose(score_N, torch.zeros(len(many)), atol=ATOL)
     assert one.beam_search(many, 1)[0].tolist() == [[[END]]] * len(many)

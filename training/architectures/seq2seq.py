@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.tokenization import BEGIN, END, PAD
+from models.tokenization import BEGIN, END, PAD, UNKNOWN
 from training.architectures.transformer import Attention, Encoder, FeedForward, TokenEmbedding
 
 
@@ -62,10 +62,11 @@ class DecoderLayer(nn.Module):
     def _after(
         self, features_NTD: Tensor, source_keys_NHSF: Tensor, source_values_NHSF: Tensor, mask_N11S: Tensor
     ) -> Tensor:
-        read_NTD = self.source(
-            self.source_norm(features_NTD), source_keys_NHSF, source_values_NHSF, mask_N11S, False
-        )
-        features_NTD = features_NTD + self.drop(read_NTD)
+        # The beams of a source stand in its row as so many queries: they read the same, which is held once.
+        N, D = source_keys_NHSF.shape[0], features_NTD.shape[2]
+        asked_NXD = self.source_norm(features_NTD).reshape(N, -1, D)
+        read_NXD = self.source(asked_NXD, source_keys_NHSF, source_values_NHSF, mask_N11S, False)
+        features_NTD = features_NTD + self.drop(read_NXD.reshape(features_NTD.shape))
         fed_NTD: Tensor = features_NTD + self.drop(self.feed(self.feed_norm(features_NTD)))
         return fed_NTD
 
@@ -85,7 +86,7 @@ class Seq2Seq(nn.Module):
 
     Args:
         source_vocabulary: Number of source tokens; 0 is padding.
-        target_vocabulary: Number of target tokens; 0 is padding, 1 begins, 2 ends.
+        target_vocabulary: Number of target tokens; 0 is padding, 1 begins, 2 ends, 3 is unknown.
         dim: Features a token.
         heads: Attention heads.
         layers: Layers of the encoder, and of the decoder.
@@ -93,9 +94,9 @@ class Seq2Seq(nn.Module):
         dropout: Share of the features dropped in training.
         max_steps: Most target tokens written, the end included.
         beams: Hypotheses that `forward` keeps.
-        length_power: Hypotheses are compared by log-probability / length^power.
+        length_power: Hypotheses are compared by log-probability / length^power, at every step and at the end.
 
-    Source: Vaswani et al., "Attention is all you need", arXiv:1706.03762; length normalisation as in Wu et al.,
+    Source: Vaswani et al., "Attention is all you need", arXiv:1706.03762; length normalisation after Wu et al.,
     arXiv:1609.08144, section 7, with the plain power of the length.
     """
 
@@ -103,6 +104,7 @@ class Seq2Seq(nn.Module):
     PAD: Final[int] = PAD
     BEGIN: Final[int] = BEGIN
     END: Final[int] = END
+    UNKNOWN: Final[int] = UNKNOWN
 
     def __init__(
         self,
@@ -151,15 +153,20 @@ class Seq2Seq(nn.Module):
             sources_NS: int64 tokens, padded with 0; no row is empty.
 
         Returns:
-            int64 tokens of shape NBT, best first, without the beginning, padded with 0 after the end; and their
-            float32 scores of shape NB, 0 to 1: a token's mean probability, if the length's power is 1.
+            int64 tokens of shape NBT, without the beginning, padded with 0 after the end: those that ended first,
+            and each kind with the best first; and their float32 scores of shape NB, 0 to 1: the geometric mean
+            of their tokens' probabilities, if the length's power is 1.
         """
         tokens_NBT, score_NB = self.beam_search(sources_NS, self.beams)
         return tokens_NBT, score_NB.exp()
 
     @torch.jit.export
-    def greedy_search(self, sources_NS: Tensor) -> tuple[Tensor, Tensor]:
-        """Write the most probable next token until the end; return tokens NT and log-probabilities N."""
+    def greedy_search(self, sources_NS: Tensor, steps: int) -> tuple[Tensor, Tensor]:
+        """Write the most probable next token until the end, or for so many steps.
+
+        Returns:
+            Tokens of shape NT and their log-probabilities of shape N.
+        """
         memory_NSD = self.encoder(sources_NS)
         mask_N11S = (sources_NS != self.PAD)[:, None, None, :]
         source_keys, source_values = self._read(memory_NSD)
@@ -169,7 +176,7 @@ class Seq2Seq(nn.Module):
         score_N = torch.zeros(N, device=sources_NS.device)
         ended_N = torch.zeros(N, dtype=torch.bool, device=sources_NS.device)
         written: list[Tensor] = []
-        for place in range(self.max_steps):
+        for place in range(steps):
             scores_NV = self._step(last_N, place, keys, values, source_keys, source_values, mask_N11S)
             best_N, token_N = scores_NV.max(dim=1)
             last_N = token_N.masked_fill(ended_N, self.PAD)
@@ -185,39 +192,44 @@ class Seq2Seq(nn.Module):
         """Return tokens of shape NBT, best first, and their log-probabilities over length^power, of shape NB."""
         N, B = sources_NS.shape[0], beams
         device = sources_NS.device
-        memory_MSD = self.encoder(sources_NS).repeat_interleave(B, dim=0)
-        mask_M11S = (sources_NS != self.PAD).repeat_interleave(B, dim=0)[:, None, None, :]
-        source_keys, source_values = self._read(memory_MSD)
-        keys, values = self._empty_cache(memory_MSD)
+        memory_NSD = self.encoder(sources_NS)
+        mask_N11S = (sources_NS != self.PAD)[:, None, None, :]
+        source_keys, source_values = self._read(memory_NSD)
+        keys, values = self._empty_cache(memory_NSD[:, :0].repeat_interleave(B, dim=0))
         first_row_N1 = torch.arange(N, device=device)[:, None] * B
         last_M = torch.full((N * B,), self.BEGIN, dtype=torch.long, device=device)
         # The beams of a row begin alike: only the first may branch, or all would follow the same path.
-        score_NB = torch.full((N, B), float("-inf"), device=device)
-        score_NB[:, 0] = 0.0
+        total_NB = torch.full((N, B), float("-inf"), device=device)
+        total_NB[:, 0] = 0.0
+        score_NB = total_NB
+        length_M = torch.zeros(N * B, dtype=torch.long, device=device)
         ended_M = torch.zeros(N * B, dtype=torch.bool, device=device)
         tokens_MT = torch.zeros((N * B, 0), dtype=torch.long, device=device)
         for place in range(self.max_steps):
-            scores_MV = self._step(last_M, place, keys, values, source_keys, source_values, mask_M11S)
+            scores_MV = self._step(last_M, place, keys, values, source_keys, source_values, mask_N11S)
             # What has ended goes on with padding, at no cost, and with nothing else.
             scores_MV = scores_MV.masked_fill(ended_M[:, None], float("-inf"))
             scores_MV[:, self.PAD] = torch.where(ended_M, 0.0, float("-inf"))
             V = scores_MV.shape[1]
-            total_NX = (score_NB.view(N * B, 1) + scores_MV).view(N, B * V)
-            score_NB, choice_NB = total_NX.topk(B, dim=1)
+            total_MV = total_NB.view(N * B, 1) + scores_MV
+            length_M = length_M + (~ended_M).long()
+            score_NX = (total_MV / length_M[:, None].float().pow(self.length_power)).view(N, B * V)
+            score_NB, choice_NB = score_NX.topk(B, dim=1)
+            total_NB = total_MV.view(N, B * V).gather(1, choice_NB)
             from_M = (first_row_N1 + choice_NB // V).view(-1)
             last_M = (choice_NB % V).view(-1)
             tokens_MT = torch.cat([tokens_MT[from_M], last_M[:, None]], dim=1)
+            length_M = length_M[from_M]
             ended_M = ended_M[from_M] | (last_M == self.END)
             if bool(ended_M.all()):
                 break
             for index in range(len(keys)):
                 keys[index] = keys[index][from_M]
                 values[index] = values[index][from_M]
-        length_NB = (tokens_MT != self.PAD).sum(dim=1).view(N, B)
-        score_NB, order_NB = (score_NB / length_NB.float().pow(self.length_power)).sort(
-            dim=1, descending=True, stable=True
-        )
-        return tokens_MT[(first_row_N1 + order_NB).view(-1)].view(N, B, -1), score_NB
+        # They are in order already; one that was cut off at the last step is no match for one that ended.
+        order_NB = ended_M.view(N, B).long().sort(dim=1, descending=True, stable=True).indices
+        tokens_NBT = tokens_MT[(first_row_N1 + order_NB).view(-1)].view(N, B, -1)
+        return tokens_NBT, score_NB.gather(1, order_NB)
 
     def _read(self, memory_NSD: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         source_keys: list[Tensor] = []
@@ -254,7 +266,8 @@ class Seq2Seq(nn.Module):
                 features_N1D, keys[index], values[index], source_keys[index], source_values[index], mask_N11S
             )
         logits_NV = self.head(self.norm(features_N1D[:, 0])).float()
-        # Neither padding nor the beginning is ever written.
+        # None of these is a text's.
         logits_NV[:, self.PAD] = float("-inf")
         logits_NV[:, self.BEGIN] = float("-inf")
+        logits_NV[:, self.UNKNOWN] = float("-inf")
         return F.log_softmax(logits_NV, dim=1)

@@ -1,6 +1,6 @@
 """Writing a text for a text. Axes: N pairs, S source and T target tokens, B beams, V target vocabulary."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.manifest import TensorSpec, Tokenization, Writing
-from models.preparation import TextPreparation
-from models.tokenization import PAD, Tokenizer
+from models.preparation import Preparation, TextPreparation
+from models.tokenization import PAD, UNKNOWN, Tokenizer
 from training.architectures.seq2seq import Seq2Seq
 from training.config import Seq2SeqOptions
 from training.datasets.ragged import Ragged, batches_by_length
@@ -18,8 +18,10 @@ from training.datasets.sequence_pairs import SequencePair
 from training.errors import GateFailed
 from training.evaluate_texts import error_rate, token_error_rate
 from training.export import Exported
+from training.randomness import permutation
 from training.tasks.classification import GOLDEN_EXAMPLES, MOST_MISTAKES, PARITY_SAMPLES, description_of
 from training.tasks.task import Judgement, Mistake, Phase, all_at_once
+from training.tasks.texts import drop_words
 
 VALIDATED = 2000
 AT_ONCE = 256
@@ -27,7 +29,7 @@ JUDGED_AT_ONCE = 64
 SOURCE_FILE = "tokenizer.json"
 TARGET_FILE = "target_tokenizer.json"
 # A text that nearly lost against the next is no golden one: the last bits of another machine's sums may decide.
-GOLDEN_LEAD = 0.02
+GOLDEN_CANDIDATES = 64
 
 
 @dataclass(frozen=True)
@@ -76,16 +78,22 @@ class TextToText:
         self._tokenization = Tokenization(
             file=SOURCE_FILE, max_tokens=options.max_tokens, truncate=options.truncate
         )
-        reader, self._writer = Tokenizer(source_rules), Tokenizer(target_rules)
-        self.preparation = TextPreparation(reader, self._tokenization)
+        self._reader, self._writer = Tokenizer(source_rules), Tokenizer(target_rules)
+        self.preparation: Preparation = TextPreparation(self._reader, self._tokenization)
         # Every accepted target is an example of its own.
         told = [(pair.source, target) for pair in dataset.train for target in pair.targets]
         self.train_size = len(told)
-        self._sources = Ragged(reader.encode_all(source for source, _ in told))
+        self._sources = self._encoded(source for source, _ in told)
         self._targets = Ragged(self._writer.encode_all(target for _, target in told))
-        asked = dataset.validation[:VALIDATED]
-        self._asked = Ragged(reader.encode_all(pair.source for pair in asked))
-        self._answers = Ragged(self._writer.encode_all(pair.targets[0] for pair in asked))
+        # The same ones in every run; not the first so many, for files are often sorted.
+        some_N = permutation(len(dataset.validation), "validated")[:VALIDATED]
+        self._validated = [dataset.validation[index] for index in some_N.tolist()]
+        self._asked = self._encoded(pair.source for pair in self._validated)
+        answers = self._writer.encode_all(target for pair in self._validated for target in pair.targets)
+        # A text that goes on beyond the longest of them is wrong whatever it says; the beginning is not written.
+        self._longest = min(max(map(len, answers)) - 1, options.max_steps)
+        first = self._writer.encode_all(pair.targets[0] for pair in self._validated)
+        self._answers = Ragged([ids[: options.max_steps + 1] for ids in first])
         self._device = torch.device("cpu")
 
     def to(self, device: torch.device) -> None:
@@ -111,8 +119,11 @@ class TextToText:
 
     def loss(self, model: nn.Module, indices_N: Tensor, *, augment: bool) -> tuple[Tensor, Tensor]:
         """Return summed cross entropy of the tokens, and the number of right ones."""
-        smoothing = self._options.label_smoothing if augment else 0.0
-        return self._token_loss(model, self._sources, self._targets, indices_N, smoothing)
+        sources_NS = self._sources.padded(indices_N)
+        if augment and self._options.word_dropout:
+            sources_NS = drop_words(sources_NS, self._options.word_dropout)
+        targets_NT = self._targets.padded(indices_N)
+        return self._token_loss(model, sources_NS, targets_NT, self._options.label_smoothing)
 
     def validate(self, model: nn.Module) -> tuple[float, float]:
         """Return cross entropy a token, and the share of sources for which the greedy search writes a target."""
@@ -120,12 +131,13 @@ class TextToText:
         losses, written = 0.0, list[str]()
         parts = torch.arange(len(self._asked)).split(AT_ONCE)
         for part_N in parts:
-            loss, _ = self._token_loss(model, self._asked, self._answers, part_N, 0.0)
+            sources_NS = self._asked.padded(part_N)
+            loss, _ = self._token_loss(model, sources_NS, self._answers.padded(part_N), 0.0)
             losses += loss.item()
-            tokens_NT, _ = model.greedy_search(self._asked.padded(part_N).to(self._device))
+            tokens_NT, _ = model.greedy_search(sources_NS.to(self._device), self._longest)
             written += [self._writer.decode(row) for row in tokens_NT.tolist()]
         tokens = float((self._answers.length_N - 1).sum())
-        accepted = [pair.targets for pair in self.dataset.validation[: len(written)]]
+        accepted = [pair.targets for pair in self._validated]
         return losses / tokens, 1 - error_rate(written, accepted)
 
     def calibrate(self) -> None:
@@ -165,17 +177,12 @@ class TextToText:
         )
 
     def golden_inputs(self) -> Mapping[str, bytes]:
-        """Return the first few test sources that the model is sure of."""
-        golden: dict[str, bytes] = {}
+        """Return the test sources, of the first few dozen, whose best text leads the next by most."""
+        sources = [pair.source.encode() for pair in self.dataset.test[:GOLDEN_CANDIDATES]]
         with torch.inference_mode():
-            for pair in self.dataset.test[:VALIDATED]:
-                content = pair.source.encode()
-                _, scores_1B = self.model.eval()(self.preparation.collate([self.preparation.prepare(content)]))
-                if scores_1B.shape[1] == 1 or scores_1B[0, 0] - scores_1B[0, 1] > GOLDEN_LEAD:
-                    golden[f"{len(golden)}.txt"] = content
-                if len(golden) == GOLDEN_EXAMPLES:
-                    break
-        return golden or {"0.txt": self.dataset.test[0].source.encode()}
+            _, scores_NB = self.model.eval()(self._test_batch(range(len(sources))))
+        surest = _lead(scores_NB).argsort(descending=True, stable=True)[:GOLDEN_EXAMPLES].tolist()
+        return {f"{number}.txt": sources[index] for number, index in enumerate(surest)}
 
     def description(self) -> Mapping[str, Any]:
         """Return the manifest's fields that say what the model takes and gives."""
@@ -203,13 +210,19 @@ class TextToText:
             "test": len(dataset.test),
         }
 
+    def _encoded(self, sources: Iterable[str]) -> Ragged:
+        # Cut as the service cuts them; without `truncate` none is longer.
+        return Ragged([ids[: self._options.max_tokens] for ids in self._reader.encode_all(sources)])
+
     def _token_loss(
-        self, model: nn.Module, sources: Ragged, targets: Ragged, indices_N: Tensor, smoothing: float
+        self, model: nn.Module, sources_NS: Tensor, targets_NT: Tensor, smoothing: float
     ) -> tuple[Tensor, Tensor]:
         assert isinstance(model, Seq2Seq)  # noqa: S101 (likewise)
-        targets_NT = targets.padded(indices_N).to(self._device)
-        logits_NTV = model.logits(sources.padded(indices_N).to(self._device), targets_NT[:, :-1]).float()
+        targets_NT = targets_NT.to(self._device)
+        logits_NTV = model.logits(sources_NS.to(self._device), targets_NT[:, :-1]).float()
         next_NT = targets_NT[:, 1:]
+        # What the vocabulary has no token for cannot be written, so it is nothing to learn.
+        next_NT = next_NT.masked_fill(next_NT == UNKNOWN, PAD)
         loss = F.cross_entropy(
             logits_NTV.flatten(0, 1),
             next_NT.flatten(),
@@ -244,6 +257,13 @@ class TextToText:
     def _test_batch(self, indices: Sequence[int]) -> Tensor:
         contents = [self.dataset.test[index].source.encode() for index in indices]
         return self.preparation.collate([self.preparation.prepare(content) for content in contents])
+
+
+def _lead(scores_NB: Tensor) -> Tensor:
+    """Return how many times as probable a token the best text's are as the next one's, of shape N."""
+    if scores_NB.shape[1] == 1:
+        return torch.zeros(len(scores_NB))
+    return scores_NB[:, 0] / scores_NB[:, 1].clamp(min=torch.finfo(torch.float32).tiny)
 
 
 def _written(exported: Exported, batch: Tensor) -> tuple[Tensor, Tensor]:
