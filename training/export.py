@@ -26,8 +26,16 @@ class Exported:
         self.module = torch.jit.load(io.BytesIO(content), map_location="cpu").eval()
 
     def freeze(self, device: torch.device) -> None:
-        """Make it what the service runs: on a device, and frozen there."""
-        self.module = torch.jit.freeze(self.module.to(device))
+        """Make it what the service runs: on a device, and frozen there.
+
+        Raises:
+            GateFailed: It cannot be frozen.
+        """
+        try:
+            self.module = torch.jit.freeze(self.module.to(device))
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[0]
+            raise GateFailed(f"export: the file cannot be frozen for serving: {reason}") from error
 
     def run(self, batch: Tensor) -> Outputs:
         """Return what the model gives for a batch: scores NK, or tokens NBT and scores NB."""
@@ -45,10 +53,6 @@ class Exported:
         if not isinstance(scores_NK, Tensor):
             raise GateFailed("export: the file does not give one tensor of scores")
         return scores_NK
-
-    def scores_in_batches(self, batch: Tensor, batch_size: int = 256) -> Tensor:
-        """As `scores`, so many rows at a time."""
-        return torch.cat([self.scores(rows) for rows in batch.split(batch_size)])
 
 
 def is_script(file: Path) -> bool:

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import torch
+
 from models.bundle import Bundle
 from models.errors import ModelsError
 from models.golden import check_golden
@@ -36,18 +38,22 @@ def check_in_fresh_process(directory: Path) -> None:
 
 
 def main(directory: Path) -> None:
-    """Verify and load a bundle as serving would, and run its golden check.
+    """Verify, load and freeze a bundle as serving would, and run its golden check.
 
     Raises:
         BundleError: With what is off.
+        GateFailed: The file cannot be frozen.
     """
     bundle = Bundle.open(directory)
     for backend in bundle.manifest.backends:
-        check_golden(bundle, backend, Exported(bundle.read(backend.file)).run)
+        exported = Exported(bundle.read(backend.file))
+        # The golden answers are those of the file as it was exported; what is served is frozen.
+        exported.freeze(torch.device("cpu"))
+        check_golden(bundle, backend, exported.run)
 
 
 if __name__ == "__main__":
     try:
         main(Path(sys.argv[1]))
-    except ModelsError as error:
+    except (ModelsError, GateFailed) as error:
         raise SystemExit(str(error)) from None

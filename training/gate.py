@@ -2,7 +2,8 @@
 
 parity    the exported file gives what the eager model gives, at several batch sizes
 metric    the test metric, measured again through the file from raw inputs, as serving will see them (the task's)
-golden    a fresh process loads the staged bundle and gets the recorded answers (`fresh_check`)
+golden    a fresh process loads and freezes the staged bundle, as serving will, and gets the recorded answers
+          (`fresh_check`)
 """
 
 import torch

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.golden import Outputs
 from models.preparation import ImagePreparation
@@ -13,6 +13,7 @@ from training.architectures.convolutional import ConvNet
 from training.classifier import Classifier
 from training.datasets.images import ImageDataset, LabelledImages
 from training.errors import GateFailed
+from training.evaluate import Answers, evaluate
 from training.export import Exported, script
 from training.fresh_check import check_in_fresh_process
 from training.gate import PARITY_BATCH_SIZES, check_parity
@@ -99,6 +100,21 @@ def test_the_test_metric_is_measured_through_the_file(small: ImageClassification
     assert len(judgement.mistakes) == 4
 
 
+@pytest.mark.parametrize("temperature", [0.002, 0.3, 20.0])
+def test_the_figures_before_calibration_are_those_of_the_models_own_logits(
+    small: ImageClassification, classifier: Classifier, temperature: float
+) -> None:
+    classifier.temperature.fill_(temperature)
+    content = script(classifier)
+    with torch.inference_mode():
+        probabilities_NK = classifier.logits(IMAGES).softmax(1)
+    expected = evaluate(Answers.of(probabilities_NK, small.test_labels()), small.labels)
+    judgement = small.judge(Exported(content))
+    assert judgement.calibration is not None
+    assert judgement.calibration.nll_before == pytest.approx(expected.nll, rel=1e-5)
+    assert judgement.calibration.ece_before == pytest.approx(expected.ece, rel=1e-5)
+
+
 def test_figures_and_gate_follow_the_file_and_not_the_network(small: ImageClassification) -> None:
     broken = Altered(script(small.model), lambda scores_NK: scores_NK.roll(1, dims=1))
     with pytest.raises(GateFailed, match="accuracy"):
@@ -146,6 +162,52 @@ def test_a_bundle_that_gives_other_scores_fails_in_a_fresh_process(repository: R
     golden = publish(repository, "shades").manifest.golden
     with repository.staging("shades") as staging, pytest.raises(GateFailed, match="fresh process: a golden score"):
         stage(staging, "shades", Always(0), golden=golden)
+        check_in_fresh_process(staging.directory)
+
+
+class Offset(nn.Module):
+    """A large offset, added and taken away again: freezing folds the two, and finds what rounding had lost."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.offset = nn.Conv2d(1, 1, 1)
+        self.normal = nn.BatchNorm2d(1)
+        nn.init.ones_(self.offset.weight)
+        for offset in (self.offset.bias, self.normal.running_mean):
+            assert offset is not None
+            nn.init.constant_(offset, 1e7)
+
+    def forward(self, images_NCHW: Tensor) -> Tensor:
+        brightness_N1 = self.normal(self.offset(images_NCHW.float() / 255)).mean((2, 3))
+        return torch.cat([brightness_N1, 1 - brightness_N1, 0 * brightness_N1], dim=1)
+
+
+class Overlapping(nn.Module):
+    """Runs as it is, and cannot be frozen: one tensor is held in two places."""
+
+    share_K: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("share_K", torch.tensor([0.5, 0.3, 0.2]))
+        self.again = [self.share_K]
+
+    def forward(self, images_NCHW: Tensor) -> Tensor:
+        return (self.share_K + 0 * self.again[0]).expand(len(images_NCHW), -1)
+
+
+def test_a_file_that_cannot_be_frozen_fails_in_a_fresh_process(repository: Repository) -> None:
+    with (
+        repository.staging("again") as staging,
+        pytest.raises(GateFailed, match="cannot be frozen for serving: mod"),
+    ):
+        stage(staging, "again", Overlapping())
+        check_in_fresh_process(staging.directory)
+
+
+def test_a_file_that_freezing_breaks_fails_in_a_fresh_process(repository: Repository) -> None:
+    with repository.staging("offset") as staging, pytest.raises(GateFailed, match="fresh process: a golden score"):
+        stage(staging, "offset", Offset())
         check_in_fresh_process(staging.directory)
 
 
