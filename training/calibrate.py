@@ -17,8 +17,11 @@ def fit_temperature(logits_NK: Tensor, labels_N: Tensor) -> float:
         labels_N: Their labels.
 
     Returns:
-        A temperature between 0.05 and 20; dividing logits by it never changes which is largest.
+        A temperature between 0.05 and 20; dividing logits by it never changes which is largest. 1 if nothing is
+        wrong: then the likelihood only grows as scores are sharpened, and a few examples cannot tell how far.
     """
+    if (logits_NK.argmax(1) == labels_N).all():
+        return 1.0
     logits_NK = logits_NK.double()
     log_temperature = torch.zeros((), dtype=torch.float64, device=logits_NK.device, requires_grad=True)
     optimizer = LBFGS([log_temperature], max_iter=100, line_search_fn="strong_wolfe")
@@ -30,5 +33,5 @@ def fit_temperature(logits_NK: Tensor, labels_N: Tensor) -> float:
         return loss
 
     optimizer.step(closure)
-    # Logits that are all right, or carry nothing, have no best temperature: it would run off to 0 or infinity.
+    # Logits that carry nothing have no best temperature: it would run off to infinity.
     return float(log_temperature.detach().nan_to_num(0.0).exp().clamp(0.05, 20.0))

@@ -1,13 +1,17 @@
 """A network with what makes it a classifier: raw batches in, probabilities out. Axes: N, C, H, W, L, K."""
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from training.architectures.committee import Committee
 
+IMAGES_AT_ONCE = 1024
 
-class CalibratedModel(nn.Module):
+
+class CalibratedModel(nn.Module, ABC):
     """A graph that ends in probabilities: logits over a temperature, which is saved with the weights."""
 
     temperature: Tensor
@@ -15,6 +19,10 @@ class CalibratedModel(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("temperature", torch.ones(()))
+
+    @abstractmethod
+    def logits(self, batch: Tensor, /) -> Tensor:
+        """Return the uncalibrated logits, float of shape NK, for a batch as the graph takes it."""
 
 
 class TextClassifier(CalibratedModel):
@@ -53,9 +61,6 @@ class Classifier(CalibratedModel):
     Normalisation and temperature are buffers, so they are saved with the weights and stand nowhere else.
     """
 
-    # Scripting would compile every property; this one is for Python only.
-    __jit_unused_properties__ = ("device",)
-
     mean_C11: Tensor
     std_C11: Tensor
 
@@ -64,11 +69,6 @@ class Classifier(CalibratedModel):
         self.network = network.to(memory_format=torch.channels_last)
         self.register_buffer("mean_C11", mean_C.float().view(-1, 1, 1))
         self.register_buffer("std_C11", std_C.float().view(-1, 1, 1))
-
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return self.mean_C11.device
 
     def logits(self, images_NCHW: Tensor) -> Tensor:
         """Return the uncalibrated logits of shape NK for uint8 images."""
@@ -90,11 +90,18 @@ class Classifier(CalibratedModel):
 
 def channel_statistics(images_NCHW: Tensor) -> tuple[Tensor, Tensor]:
     """Return mean and standard deviation of each channel of uint8 images, both of shape C, scaled to 0..1."""
-    # A histogram a channel is exact, and takes no larger copy of the data set.
+    # A histogram a channel is exact; of a part at a time, because a channel is counted from a copy of its own.
     levels = torch.arange(256, dtype=torch.float64) / 255
-    counts = [torch.bincount(channel.flatten(), minlength=256) for channel in images_NCHW.unbind(1)]
-    shares_CL = torch.stack(counts).double() / counts[0].sum()
+    parts = images_NCHW.split(IMAGES_AT_ONCE)
+    counts_CL = torch.stack([_histograms(part_NCHW) for part_NCHW in parts]).sum(0)
+    shares_CL = counts_CL.double() / counts_CL[0].sum()
     mean_C = shares_CL @ levels
     variance_C = shares_CL @ levels.square() - mean_C.square()
     # An all-equal channel carries nothing; dividing by a level keeps it finite.
     return mean_C.float(), variance_C.clamp(min=1 / 255**2).sqrt().float()
+
+
+def _histograms(images_NCHW: Tensor) -> Tensor:
+    """Return how often each of the 256 levels occurs in each channel, int64 of shape CL."""
+    channels = images_NCHW.unbind(1)
+    return torch.stack([torch.bincount(channel_NHW.flatten(), minlength=256) for channel_NHW in channels])

@@ -1,13 +1,55 @@
-"""What a classifier is worth on a test set. Axes: N images, K labels."""
+"""What a classifier is worth on a test set. Axes: N examples, K labels."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Self
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 CALIBRATION_BINS = 15
 MOST_ROWS = 40
+# The confusion matrix of more labels is larger than all else in a report, and nobody reads it.
+MOST_CONFUSED_LABELS = 200
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a model said of N examples, in no more room than they need: K can be ten thousand.
+
+    Attributes:
+        labels_N: What would have been right, int64.
+        predicted_N: The likeliest label, int64.
+        confidence_N: Its probability.
+        likelihood_N: The probability of the right label.
+    """
+
+    labels_N: Tensor
+    predicted_N: Tensor
+    confidence_N: Tensor
+    likelihood_N: Tensor
+
+    @classmethod
+    def of(cls, probabilities_NK: Tensor, labels_N: Tensor) -> Self:
+        """Keep what counts of probabilities, whose rows sum to 1."""
+        confidence_N, predicted_N = probabilities_NK.max(1)
+        likelihood_N = probabilities_NK.gather(1, labels_N[:, None]).squeeze(1)
+        return cls(labels_N, predicted_N, confidence_N, likelihood_N)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Self]) -> Self:
+        """Put the answers to several batches behind one another."""
+        return cls(
+            torch.cat([part.labels_N for part in parts]),
+            torch.cat([part.predicted_N for part in parts]),
+            torch.cat([part.confidence_N for part in parts]),
+            torch.cat([part.likelihood_N for part in parts]),
+        )
+
+    @property
+    def right_N(self) -> Tensor:
+        """Whether each is right, bool."""
+        return self.predicted_N == self.labels_N
 
 
 @dataclass(frozen=True)
@@ -23,7 +65,10 @@ class LabelMetrics:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Figures on one test set; `confusion` has a row for each true and a column for each predicted label."""
+    """Figures on one test set.
+
+    `confusion` has a row for each true and a column for each predicted label; none at all if there are over 200.
+    """
 
     accuracy: float
     macro_f1: float
@@ -37,50 +82,63 @@ class Evaluation:
         return asdict(self)
 
 
-def evaluate(probabilities_NK: Tensor, labels_N: Tensor, labels: tuple[str, ...]) -> Evaluation:
-    """Measure predicted probabilities against the truth.
+def evaluate(answers: Answers, labels: tuple[str, ...]) -> Evaluation:
+    """Measure answers against the truth.
 
     Args:
-        probabilities_NK: Rows sum to 1.
-        labels_N: int64 indices into `labels`.
+        answers: Their labels are indices into `labels`.
         labels: The K names.
 
     Source: expected calibration error as in Naeini et al., 2015, with 15 bins of equal width.
     """
-    # Imported where it is used: it takes seconds, which a run that fails early should not.
-    from torchmetrics.functional import classification
-
-    K = len(labels)
-    confusion_KK = classification.multiclass_confusion_matrix(probabilities_NK, labels_N, K)
-    per_label = {
-        "precision": classification.multiclass_precision(probabilities_NK, labels_N, K, average="none"),
-        "recall": classification.multiclass_recall(probabilities_NK, labels_N, K, average="none"),
-        "f1": classification.multiclass_f1_score(probabilities_NK, labels_N, K, average="none"),
-    }
-    support_K = torch.bincount(labels_N, minlength=K).tolist()
+    per_label = _per_label(answers, labels)
+    least = torch.finfo(torch.float32).tiny
     return Evaluation(
-        accuracy=(probabilities_NK.argmax(1) == labels_N).double().mean().item(),
-        macro_f1=per_label["f1"].mean().item(),
-        nll=F.nll_loss(probabilities_NK.clamp(min=torch.finfo(torch.float32).tiny).log(), labels_N).item(),
-        ece=calibration_error(probabilities_NK, labels_N),
-        per_label=tuple(
-            LabelMetrics(
-                label, support=support_K[k], **{name: values_K[k].item() for name, values_K in per_label.items()}
-            )
-            for k, label in enumerate(labels)
-        ),
-        confusion=tuple(tuple(row) for row in confusion_KK.tolist()),
+        accuracy=answers.right_N.double().mean().item(),
+        macro_f1=sum(row.f1 for row in per_label) / len(labels),
+        nll=-answers.likelihood_N.clamp(min=least).log().mean().item(),
+        ece=_calibration_error(answers),
+        per_label=per_label,
+        confusion=_confusion(answers, len(labels)) if len(labels) <= MOST_CONFUSED_LABELS else (),
     )
 
 
 def calibration_error(probabilities_NK: Tensor, labels_N: Tensor) -> float:
     """Expected calibration error: the mean distance between confidence and accuracy over 15 bins."""
+    return _calibration_error(Answers.of(probabilities_NK, labels_N))
+
+
+def _calibration_error(answers: Answers) -> float:
+    # Imported where it is used: it takes seconds, which a run that fails early should not.
     from torchmetrics.functional import classification
 
-    K = probabilities_NK.shape[1]
-    return classification.multiclass_calibration_error(
-        probabilities_NK, labels_N, K, n_bins=CALIBRATION_BINS, norm="l1"
+    # Of the likeliest label alone: whether it is right has two outcomes, however many labels there are.
+    return classification.binary_calibration_error(
+        answers.confidence_N, answers.right_N.long(), n_bins=CALIBRATION_BINS, norm="l1"
     ).item()
+
+
+def _per_label(answers: Answers, labels: tuple[str, ...]) -> tuple[LabelMetrics, ...]:
+    # Counted here: torchmetrics makes a matrix of K x K for each of these figures.
+    K = len(labels)
+    right_K = torch.bincount(answers.labels_N[answers.right_N], minlength=K).double()
+    support_K = torch.bincount(answers.labels_N, minlength=K)
+    predicted_K = torch.bincount(answers.predicted_N, minlength=K)
+    figures = zip(
+        labels,
+        (right_K / predicted_K.clamp(min=1)).tolist(),
+        (right_K / support_K.clamp(min=1)).tolist(),
+        (2 * right_K / (support_K + predicted_K).clamp(min=1)).tolist(),
+        support_K.tolist(),
+        strict=True,
+    )
+    return tuple(LabelMetrics(*row) for row in figures)
+
+
+def _confusion(answers: Answers, K: int) -> tuple[tuple[int, ...], ...]:
+    cell_N = answers.labels_N * K + answers.predicted_N
+    counts_KK = torch.bincount(cell_N, minlength=K * K).view(K, K)
+    return tuple(tuple(row) for row in counts_KK.tolist())
 
 
 def format_table(evaluation: Evaluation) -> str:
@@ -94,4 +152,6 @@ def format_table(evaluation: Evaluation) -> str:
     ]
     if more := len(evaluation.per_label) - len(shown):
         lines.append(f"and {more} more labels")
+    if not evaluation.confusion:
+        lines.append(f"no confusion matrix: it is left out for more than {MOST_CONFUSED_LABELS} labels")
     return "\n".join(lines)

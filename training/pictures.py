@@ -1,17 +1,14 @@
-"""The pictures of a report. Axes: N examples, K labels."""
+"""The pictures of a report. Axes: N examples.
 
-from collections.abc import Sequence
+Figures are made without pyplot, which would keep each of them and look for a display.
+"""
 
-import matplotlib as mpl
+from collections.abc import Mapping, Sequence
 
-mpl.use("Agg")  # No display: training runs on servers and in containers.
-
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
-from torch import Tensor
 
-from training.evaluate import CALIBRATION_BINS, Evaluation
+from training.evaluate import CALIBRATION_BINS, Answers, Evaluation
 from training.state import Epoch
 
 LEAST_IN_A_BIN = 20
@@ -21,17 +18,23 @@ MOST_NAMED_LABELS = 60
 
 
 def draw_confusion(evaluation: Evaluation) -> Figure:
-    """True label down, predicted label across; a cell holds its count, its shade the share of its row."""
+    """True label down, predicted label across; a cell holds its count, its shade the share of its row.
+
+    Args:
+        evaluation: With a confusion matrix.
+    """
     counts = np.array(evaluation.confusion)
     labels = [row.label for row in evaluation.per_label]
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     side_in = min(18.0, max(5.0, 1.5 + 0.55 * len(labels)))
-    figure, axes = plt.subplots(figsize=(side_in + 0.8, side_in), layout="constrained")
+    figure = Figure(figsize=(side_in + 0.8, side_in), layout="constrained")
+    axes = figure.subplots()
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     figure.colorbar(image, ax=axes, label="share of the true label", shrink=0.8)
     if len(labels) <= MOST_NAMED_LABELS:
-        axes.set_xticks(range(len(labels)), labels, rotation=45, ha="right")
-        axes.set_yticks(range(len(labels)), labels)
+        # A label is text, whatever it holds: two dollar signs would make a formula of it, which may be none.
+        axes.set_xticks(range(len(labels)), labels, rotation=45, ha="right", parse_math=False)
+        axes.set_yticks(range(len(labels)), labels, parse_math=False)
     axes.set(xlabel="predicted", ylabel="true", title=f"Confusion matrix, test accuracy {evaluation.accuracy:.2%}")
     for (row, column), count in np.ndenumerate(counts):
         if count and len(labels) <= MOST_NUMBERED_LABELS:
@@ -43,8 +46,8 @@ def draw_confusion(evaluation: Evaluation) -> Figure:
 def draw_learning_curves(history: Sequence[Epoch], best_epoch: int, metric: str) -> Figure:
     """Loss and metric on the training and validation part, by epoch; the epoch kept is marked."""
     epochs = range(1, len(history) + 1)
-    figure, panels = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
-    for axes, what in zip(panels, ("loss", "score"), strict=True):
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    for axes, what in zip(figure.subplots(1, 2), ("loss", "score"), strict=True):
         for part in ("train", "validation"):
             values = [getattr(epoch, f"{part}_{what}") for epoch in history]
             axes.plot(epochs, values, marker="o", markersize=4, label=part)
@@ -56,18 +59,17 @@ def draw_learning_curves(history: Sequence[Epoch], best_epoch: int, metric: str)
     return figure
 
 
-def draw_calibration(probabilities: dict[str, tuple[Tensor, Tensor]]) -> Figure:
+def draw_calibration(answers: Mapping[str, Answers]) -> Figure:
     """Reliability diagram: in each bin of confidence, how often the model was right."""
-    figure, axes = plt.subplots(figsize=(5.5, 5), layout="constrained")
+    figure = Figure(figsize=(5.5, 5), layout="constrained")
+    axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color="grey", linestyle=":", label="perfect")
-    for title, (probabilities_NK, labels_N) in probabilities.items():
-        confidence_N, predicted_N = probabilities_NK.max(1)
-        bin_N = (confidence_N * CALIBRATION_BINS).long().clamp(max=CALIBRATION_BINS - 1)
+    for title, given in answers.items():
+        bin_N = (given.confidence_N * CALIBRATION_BINS).long().clamp(max=CALIBRATION_BINS - 1)
         # A bin of a few examples shows chance, not calibration.
         filled = [bin_ for bin_ in range(CALIBRATION_BINS) if (bin_N == bin_).sum() >= LEAST_IN_A_BIN]
-        right_N = (predicted_N == labels_N).float()
-        confidence = [confidence_N[bin_N == bin_].mean().item() for bin_ in filled]
-        accuracy = [right_N[bin_N == bin_].mean().item() for bin_ in filled]
+        confidence = [given.confidence_N[bin_N == bin_].mean().item() for bin_ in filled]
+        accuracy = [given.right_N[bin_N == bin_].double().mean().item() for bin_ in filled]
         axes.plot(confidence, accuracy, marker="o", markersize=4, label=title)
     axes.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1), title="Calibration on the test set")
     axes.legend()

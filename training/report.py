@@ -9,7 +9,6 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
 from training.tasks.task import Mistake
@@ -109,5 +108,4 @@ def _spoken(name: str) -> str:
 def _png(figure: Figure) -> bytes:
     buffer = BytesIO()
     figure.savefig(buffer, dpi=DOTS_PER_INCH, format="png")
-    plt.close(figure)
     return buffer.getvalue()

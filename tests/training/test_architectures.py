@@ -67,7 +67,9 @@ def test_normalisation_and_temperature_are_in_the_graph() -> None:
         assert not torch.allclose(eager(images_NCHW), before_NK)
 
 
-def test_channel_statistics_are_those_of_the_pixels() -> None:
+@pytest.mark.parametrize("at_once", [1024, 7])
+def test_channel_statistics_are_those_of_the_pixels(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("training.classifier.IMAGES_AT_ONCE", at_once)
     images_NCHW = torch.randint(0, 256, (50, 3, 6, 6), dtype=torch.uint8)
     mean_C, std_C = channel_statistics(images_NCHW)
     pixels = images_NCHW.double() / 255

@@ -1,12 +1,15 @@
+from itertools import pairwise
+
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from training import imagenet
 from training.architectures.efficientnet_lite import (
     EfficientNetLite0,
     StochasticDepth,
     from_published,
+    inverted_residuals,
     same_padding,
 )
 from training.architectures.prepared import Prepared
@@ -110,6 +113,22 @@ def test_stochastic_depth_keeps_the_mean_and_is_off_in_evaluation() -> None:
     assert sorted(dropped_NCHW.unique().tolist()) == [0.0, 1.25]
     assert dropped_NCHW.mean().item() == pytest.approx(1, abs=0.02)
     assert torch.equal(StochasticDepth(0.2).eval()(ones_NCHW), ones_NCHW)
+
+
+def test_first_weights_spread_as_published_and_know_the_groups() -> None:
+    torch.manual_seed(0)
+    network = EfficientNetLite0()
+    for convolve in (module for module in network.modules() if isinstance(module, nn.Conv2d)):
+        fan_out = convolve.kernel_size[0] * convolve.kernel_size[1] * convolve.out_channels / convolve.groups
+        assert convolve.weight.std().item() == pytest.approx((2 / fan_out) ** 0.5, rel=0.15)
+
+
+def test_blocks_are_skipped_the_more_the_later_they_come() -> None:
+    kept = [block.skip.kept for block in inverted_residuals(0.2)]
+    assert kept[0] == 1
+    assert kept[-1] == pytest.approx(0.8)
+    steps = [first - second for first, second in pairwise(kept)]
+    assert steps == pytest.approx([0.2 / 15] * 15)
 
 
 def test_a_name_that_was_not_published_is_refused() -> None:

@@ -1,19 +1,21 @@
+import json
 import math
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torchmetrics.functional import classification
 
 from training.calibrate import fit_temperature
-from training.evaluate import evaluate
+from training.evaluate import MOST_CONFUSED_LABELS, Answers, calibration_error, evaluate, format_table
 
 LABELS = ("a", "b", "c")
 
 
 def test_the_figures_are_those_of_a_case_done_by_hand() -> None:
     probabilities_NK = torch.tensor([[0.8, 0.1, 0.1], [0.2, 0.6, 0.2], [0.6, 0.3, 0.1], [0.1, 0.1, 0.8]])
-    found = evaluate(probabilities_NK, torch.tensor([0, 1, 1, 2]), LABELS)
+    found = evaluate(Answers.of(probabilities_NK, torch.tensor([0, 1, 1, 2])), LABELS)
     assert found.accuracy == 0.75
     assert found.confusion == ((1, 0, 0), (1, 1, 0), (0, 0, 1))
     assert [row.support for row in found.per_label] == [1, 2, 1]
@@ -26,12 +28,58 @@ def test_the_figures_are_those_of_a_case_done_by_hand() -> None:
 
 
 def test_a_label_that_never_occurs_counts_as_nothing() -> None:
-    found = evaluate(torch.tensor([[0.9, 0.05, 0.05]]), torch.tensor([0]), LABELS)
+    found = evaluate(Answers.of(torch.tensor([[0.9, 0.05, 0.05]]), torch.tensor([0])), LABELS)
     assert (found.accuracy, found.per_label[2].support) == (1.0, 0)
 
 
+def some_answers(N: int, K: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Probabilities that are right about every other time."""
+    generator = torch.Generator().manual_seed(N * K)
+    labels_N = torch.randint(0, K, (N,), generator=generator)
+    logits_NK = torch.randn(N, K, generator=generator)
+    logits_NK[torch.arange(0, N, 2), labels_N[::2]] += 10
+    return logits_NK.softmax(1), labels_N
+
+
+@given(st.integers(1, 60), st.integers(2, 8))
+def test_the_figures_are_those_of_torchmetrics(N: int, K: int) -> None:
+    probabilities_NK, labels_N = some_answers(N, K)
+    found = evaluate(Answers.of(probabilities_NK, labels_N), tuple(map(str, range(K))))
+    for name, reference in (
+        ("precision", classification.multiclass_precision),
+        ("recall", classification.multiclass_recall),
+        ("f1", classification.multiclass_f1_score),
+    ):
+        expected_K = reference(probabilities_NK, labels_N, K, average="none")
+        assert [getattr(row, name) for row in found.per_label] == pytest.approx(expected_K.tolist())
+    expected_KK = classification.multiclass_confusion_matrix(probabilities_NK, labels_N, K)
+    assert torch.equal(torch.tensor(found.confusion), expected_KK)
+    ece = classification.multiclass_calibration_error(probabilities_NK, labels_N, K, n_bins=15).item()
+    assert found.ece == pytest.approx(ece)
+    assert calibration_error(probabilities_NK, labels_N) == pytest.approx(ece)
+
+
+@given(st.integers(1, 60), st.integers(1, 20))
+def test_answers_joined_are_those_of_all_at_once(N: int, at_once: int) -> None:
+    probabilities_NK, labels_N = some_answers(N, 4)
+    parts = zip(probabilities_NK.split(at_once), labels_N.split(at_once), strict=True)
+    joined = Answers.joined([Answers.of(*part) for part in parts])
+    labels = ("a", "b", "c", "d")
+    assert evaluate(joined, labels) == evaluate(Answers.of(probabilities_NK, labels_N), labels)
+
+
+def test_a_confusion_matrix_that_nobody_could_read_is_left_out_and_the_table_says_so() -> None:
+    for K, left_out in ((MOST_CONFUSED_LABELS, False), (MOST_CONFUSED_LABELS + 1, True), (10_000, True)):
+        found = evaluate(Answers.of(*some_answers(50, K)), tuple(map(str, range(K))))
+        assert len(found.confusion) == (0 if left_out else K)
+        assert ("no confusion matrix: it is left out for more than 200 labels" in format_table(found)) == left_out
+        assert found.accuracy >= 0.5
+        # A line for each label at most, and not one for each pair.
+        assert len(json.dumps(found.summary())) < 300_000 + 150 * K
+
+
 def test_a_certain_mistake_has_a_finite_likelihood() -> None:
-    found = evaluate(torch.tensor([[0.0, 1.0, 0.0]]), torch.tensor([0]), LABELS)
+    found = evaluate(Answers.of(torch.tensor([[0.0, 1.0, 0.0]]), torch.tensor([0])), LABELS)
     assert math.isfinite(found.nll)
 
 
@@ -48,11 +96,23 @@ def test_the_known_temperature_is_found(factor: float) -> None:
     assert fit_temperature(*overconfident(factor)) == pytest.approx(factor, rel=0.05)
 
 
+@pytest.mark.parametrize("count", [1, 20, 5000])
+def test_scores_are_not_sharpened_if_nothing_is_wrong(count: int) -> None:
+    logits_NK, labels_N = overconfident(0.5)
+    right_N = (logits_NK.argmax(1) == labels_N).nonzero().squeeze(1)[:count]
+    assert fit_temperature(logits_NK[right_N], labels_N[right_N]) == 1.0
+    # With a single mistake there is something to fit.
+    mistake_1 = (logits_NK.argmax(1) != labels_N).nonzero().squeeze(1)[:1]
+    both_N = torch.cat([right_N, mistake_1])
+    assert fit_temperature(logits_NK[both_N], labels_N[both_N]) != 1.0
+
+
 def test_calibration_lowers_the_error_and_changes_no_label() -> None:
     logits_NK, labels_N = overconfident(3.0)
     labels = ("a", "b", "c", "d")
-    before = evaluate(logits_NK.softmax(1), labels_N, labels)
-    after = evaluate((logits_NK / fit_temperature(logits_NK, labels_N)).softmax(1), labels_N, labels)
+    temperature = fit_temperature(logits_NK, labels_N)
+    before = evaluate(Answers.of(logits_NK.softmax(1), labels_N), labels)
+    after = evaluate(Answers.of((logits_NK / temperature).softmax(1), labels_N), labels)
     assert before.ece > 0.15
     assert after.ece < 0.02
     assert after.nll < before.nll

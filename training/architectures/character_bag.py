@@ -12,11 +12,15 @@ from torch import Tensor, nn
 from models.tokenization import PAD, SPECIAL_TOKENS
 
 LENGTHS = range(3, 7)
+# A word of nine letters has 31 n-grams, itself included.
 MOST_GRAMS = 32
 
 
 class CharacterBag(nn.Module):
-    """Classifies by the summed embeddings of the n-grams of three to six characters of a row's words.
+    """Classifies by the summed embeddings of a row's words and of their n-grams of three to six characters.
+
+    Of a word of ten letters or more only the first 32 count: the word itself, then the shorter n-grams before the
+    longer ones, so it is the longest that are left out.
 
     The graph holds a table from token to its n-grams, so it takes the same tokens as the other networks.
 

@@ -1,5 +1,6 @@
 """EfficientNet-Lite0. Axes: N images, C channels, H height, W width, F features, K labels."""
 
+import math
 import re
 
 from torch import Tensor, nn
@@ -43,8 +44,8 @@ class EfficientNetLite0(nn.Module):
     Args:
         num_labels: Number of labels.
         dropout: Share of the features that training drops before the last layer.
-        stochastic_depth: Probability that training skips a residual block; reached at the last, and rising
-            from 0 at the first.
+        stochastic_depth: Probability that training skips the last block; it rises evenly from 0 at the first,
+            and only blocks that keep their input's shape can be skipped.
 
     Source: Tan and Le, "EfficientNet", arXiv:1905.11946, table 1; "EfficientNet-lite", the README of
     models/official/efficientnet/lite in tensorflow/tpu; blocks from Sandler et al., arXiv:1801.04381.
@@ -160,24 +161,28 @@ def convolution(
     return [convolve, nn.BatchNorm2d(out_channels, BATCH_NORM_EPS, BATCH_NORM_MOMENTUM)]
 
 
-def inverted_residuals(stochastic_depth: float) -> list[nn.Module]:
+def inverted_residuals(stochastic_depth: float) -> list[InvertedResidual]:
     """The blocks of all stages, in order."""
-    blocks: list[nn.Module] = []
-    total = sum(repeats for repeats, *_ in STAGES)
+    blocks: list[InvertedResidual] = []
+    last = sum(repeats for repeats, *_ in STAGES) - 1
     in_channels = STEM_CHANNELS
     for repeats, kernel_size, first_stride, expansion, channels in STAGES:
         for repeat in range(repeats):
             stride = first_stride if repeat == 0 else 1
-            skip = stochastic_depth * len(blocks) / total
+            skip = stochastic_depth * len(blocks) / last
             blocks.append(InvertedResidual(in_channels, channels, kernel_size, stride, expansion, skip))
             in_channels = channels
     return blocks
 
 
 def initialise(module: nn.Module) -> None:
-    """Draw a layer's first weights: normal, by what goes out, as the published code does."""
+    """Draw a layer's first weights by how many outputs an input has a part in, as the published code does.
+
+    Source: He et al., arXiv:1502.01852, section 2.2, backward; unlike torch's, it knows a convolution's groups.
+    """
     if isinstance(module, nn.Conv2d):
-        nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="linear")
+        fan_out = math.prod(module.kernel_size) * module.out_channels / module.groups
+        nn.init.normal_(module.weight, std=math.sqrt(2 / fan_out))
     elif isinstance(module, nn.Linear):
         bound = module.out_features**-0.5
         nn.init.uniform_(module.weight, -bound, bound)

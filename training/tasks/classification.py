@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -13,7 +14,7 @@ from models.preparation import Preparation
 from training.calibrate import fit_temperature
 from training.classifier import CalibratedModel
 from training.errors import GateFailed
-from training.evaluate import CALIBRATION_BINS, Evaluation, evaluate, format_table
+from training.evaluate import CALIBRATION_BINS, Answers, Evaluation, evaluate, format_table
 from training.export import Exported
 from training.pictures import draw_calibration, draw_confusion
 from training.tasks.task import Judgement, Mistake, Phase, all_at_once
@@ -38,8 +39,12 @@ class ClassificationTask(ABC):
     @property
     def temperature(self) -> Tensor:
         """By what the model's logits are divided; a buffer of its graph."""
+        return self._calibrated.temperature
+
+    @property
+    def _calibrated(self) -> CalibratedModel:
         assert isinstance(self.model, CalibratedModel)  # noqa: S101 (every task's model is one)
-        return self.model.temperature
+        return self.model
 
     @abstractmethod
     def test_content(self, index: int) -> bytes:
@@ -91,19 +96,14 @@ class ClassificationTask(ABC):
         Raises:
             GateFailed: Its accuracy is below `least_accuracy`.
         """
-        labels_N = self.test_labels()
-        parts = torch.arange(len(labels_N)).split(JUDGED_AT_ONCE)
-        calibrated_NK = torch.cat([exported.scores(self._test_batch(part_N.tolist())) for part_N in parts])
-        after = evaluate(calibrated_NK, labels_N, self.labels)
+        uncalibrated, calibrated = self._answers(exported)
+        after = evaluate(calibrated, self.labels)
         if not after.accuracy >= self.least_accuracy:
             raise GateFailed(
                 f"accuracy: {after.accuracy:.2%} on the test set, through the exported file; "
                 f"--min-accuracy is {self.least_accuracy:.2%}"
             )
-        # Softmax undone up to a constant: the temperature is all that lies between the two.
-        logits_NK = calibrated_NK.clamp(min=torch.finfo(torch.float32).tiny).log() * self.temperature
-        uncalibrated_NK = logits_NK.softmax(1)
-        before = evaluate(uncalibrated_NK, labels_N, self.labels)
+        before = evaluate(uncalibrated, self.labels)
         return Judgement(
             metrics={
                 "test_accuracy": after.accuracy,
@@ -117,13 +117,8 @@ class ClassificationTask(ABC):
                 "temperature": self.temperature.item(),
             },
             table=_table(before, after),
-            pictures={
-                "confusion_matrix": draw_confusion(after),
-                "calibration": draw_calibration(
-                    {"before": (uncalibrated_NK, labels_N), "after": (calibrated_NK, labels_N)}
-                ),
-            },
-            mistakes=self._worst(calibrated_NK, labels_N),
+            pictures=_pictures(after, {"before": uncalibrated, "after": calibrated}),
+            mistakes=self._worst(calibrated),
             calibration=Calibration(
                 bins=CALIBRATION_BINS,
                 ece_before=before.ece,
@@ -132,6 +127,22 @@ class ClassificationTask(ABC):
                 nll_after=after.nll,
             ),
         )
+
+    def _answers(self, exported: Exported) -> tuple[Answers, Answers]:
+        """Return what the model says of the test part before calibration, and what the file says after it.
+
+        The file's scores cannot tell what lay before its temperature: a low one has made zeros of most of them.
+        """
+        labels_N = self.test_labels()
+        model = self._calibrated.eval()
+        before, after = list[Answers](), list[Answers]()
+        for part_N in torch.arange(len(labels_N)).split(JUDGED_AT_ONCE):
+            batch = self._test_batch(part_N.tolist())
+            with torch.inference_mode():
+                uncalibrated_NK = model.logits(batch).softmax(1)
+            before.append(Answers.of(uncalibrated_NK, labels_N[part_N]))
+            after.append(Answers.of(exported.scores(batch), labels_N[part_N]))
+        return Answers.joined(before), Answers.joined(after)
 
     def golden_inputs(self) -> Mapping[str, bytes]:
         """Return the first few test examples."""
@@ -145,19 +156,23 @@ class ClassificationTask(ABC):
     def _test_batch(self, indices: Sequence[int]) -> Tensor:
         return self.preparation.collate([self.preparation.prepare(self.test_content(index)) for index in indices])
 
-    def _worst(self, scores_NK: Tensor, labels_N: Tensor) -> list[Mistake]:
-        score_N, predicted_N = scores_NK.max(1)
-        wrong = (predicted_N != labels_N).nonzero().squeeze(1)
-        surest = wrong[score_N[wrong].argsort(descending=True)][:MOST_MISTAKES].tolist()
+    def _worst(self, answers: Answers) -> list[Mistake]:
+        wrong = (~answers.right_N).nonzero().squeeze(1)
+        surest = wrong[answers.confidence_N[wrong].argsort(descending=True)][:MOST_MISTAKES].tolist()
         return [
             Mistake(
                 self.test_content(index),
-                expected=self.labels[int(labels_N[index])],
-                predicted=self.labels[int(predicted_N[index])],
-                score=score_N[index].item(),
+                expected=self.labels[int(answers.labels_N[index])],
+                predicted=self.labels[int(answers.predicted_N[index])],
+                score=answers.confidence_N[index].item(),
             )
             for index in surest
         ]
+
+
+def _pictures(evaluation: Evaluation, answers: Mapping[str, Answers]) -> dict[str, Figure]:
+    pictures = {"confusion_matrix": draw_confusion(evaluation)} if evaluation.confusion else {}
+    return {**pictures, "calibration": draw_calibration(answers)}
 
 
 def _table(before: Evaluation, after: Evaluation) -> str:

@@ -70,9 +70,8 @@ class TextClassification(ClassificationTask):
         self.preparation: TextPreparation = TextPreparation(rules, self._tokenization)
         self._train = self._encoded(rules, dataset.train)
         self._validation = self._encoded(rules, dataset.validation)
-        given = dataset.targets_NK
-        hard_NK = F.one_hot(_labels(dataset.train), len(self.labels)).float()
-        self._targets_NK = hard_NK if given is None else given
+        # Labels of shape N, or shares of shape NK: of many labels, one-hot rows would take K times the room.
+        self._targets = _labels(dataset.train) if dataset.targets_NK is None else dataset.targets_NK
         self._weight_N = torch.ones(len(dataset.train)) if dataset.weight_N is None else dataset.weight_N
         self._device = torch.device("cpu")
 
@@ -80,7 +79,7 @@ class TextClassification(ClassificationTask):
         """Have what is counted and not trained take note of the training part."""
         network = self.model.network
         if isinstance(network, Committee):
-            network.bayes.count(self._train, self._targets_NK, self._weight_N)
+            network.bayes.count(self._train, self._targets, self._weight_N)
 
     def weight(self, indices_N: Tensor) -> float:
         """Every text counts as the data set says."""
@@ -101,16 +100,17 @@ class TextClassification(ClassificationTask):
         tokens_NL = self._train.padded(indices_N)
         if augment and self._options.word_dropout:
             tokens_NL = drop_words(tokens_NL, self._options.word_dropout)
-        targets_NK = self._targets_NK[indices_N].to(self._device)
+        targets = self._targets[indices_N].to(self._device)
         weight_N = self._weight_N[indices_N].to(self._device)
         smoothing = self._options.label_smoothing
         logits_PNK = model.member_logits(tokens_NL.to(self._device))
         losses = [
-            F.cross_entropy(logits_NK, targets_NK, label_smoothing=smoothing, reduction="none")
+            F.cross_entropy(logits_NK, targets, label_smoothing=smoothing, reduction="none")
             for logits_NK in logits_PNK
         ]
         loss = (torch.stack(losses).sum(0) * weight_N).sum()
-        right_N = logits_PNK.detach().sum(0).argmax(1) == targets_NK.argmax(1)
+        wanted_N = targets if targets.ndim == 1 else targets.argmax(1)
+        right_N = logits_PNK.detach().sum(0).argmax(1) == wanted_N
         return loss, (right_N * weight_N).sum()
 
     def validation_logits(self, model: nn.Module) -> tuple[Tensor, Tensor]:
