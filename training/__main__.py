@@ -1,6 +1,8 @@
 """python -m training: from the command line to a published bundle, or one clear line."""
 
+import os
 import sys
+from collections.abc import Sequence
 
 from pydantic import ValidationError
 from pydantic_settings import CliApp, get_subcommand
@@ -38,18 +40,26 @@ def main() -> int:
             print(f"{option}: {problem['msg']}, got {problem['input']!r}", file=sys.stderr)
         return 2
     options = get_subcommand(command, is_required=False)
+    wanted = _wanted(command, options)
+    # Of the processes that torchrun starts, all train; the first does the rest.
+    if os.environ.get("RANK", "0") != "0":
+        return _make_all([each for each in wanted if isinstance(each, TrainingOptions)])
     if isinstance(options, ListOptions):
         return _list()
     if isinstance(options, CompareOptions):
         options = get_subcommand(options)
     if isinstance(options, GridOptions):
         return _compare(options)
-    return max(_make(each) for each in _wanted(command, options))
+    return _make_all(wanted)
 
 
 def _wanted(command: Command, options: object) -> list[Options]:
+    if isinstance(options, (ListOptions, CompareOptions)):
+        return []
     if isinstance(options, Options):
-        return [options]
+        # Given before the command it is meant as much as after it.
+        before = "models_dir" in command.model_fields_set - options.model_fields_set
+        return [options.model_copy(update={"models_dir": command.models_dir}) if before else options]
     # The starter set; any photograph and any text can then be posted without naming a model.
     root = command.models_dir
     return [
@@ -59,11 +69,24 @@ def _wanted(command: Command, options: object) -> list[Options]:
     ]
 
 
+def _make_all(wanted: Sequence[Options]) -> int:
+    worst = 0
+    for options in wanted:
+        worst = max(worst, _make(options))
+        if worst == INTERRUPTED:
+            break
+    return worst
+
+
 def _make(options: Options) -> int:
     try:
         bundle = _train(options) if isinstance(options, TrainingOptions) else _import(options)
-    except (TrainingError, ModelsError, OSError, MemoryError) as error:
-        return _tell(f"nothing was published: {error or type(error).__name__}", 1)
+    except (TrainingError, ModelsError, OSError) as error:
+        return _tell(f"nothing was published: {error}", 1)
+    except (MemoryError, RuntimeError) as error:
+        if not _out_of_memory(error):
+            raise
+        return _tell("nothing was published: out of memory; a smaller --batch-size needs less", 1)
     except KeyboardInterrupt:
         return _tell("interrupted: nothing was published; a training goes on with --resume", INTERRUPTED)
     if bundle is None:
@@ -96,6 +119,13 @@ def _import(options: Options) -> Bundle:
     raise AssertionError(f"no command for {type(options).__name__}")
 
 
+def _out_of_memory(error: Exception) -> bool:
+    # torch raises a class of its own for a GPU's memory, and a plain RuntimeError for the machine's.
+    return isinstance(error, MemoryError) or any(
+        sign in str(error) for sign in ("out of memory", "not enough memory", "can't allocate memory")
+    )
+
+
 def _make_default(options: Options) -> int:
     kind = input_kind(options)
     try:
@@ -111,8 +141,8 @@ def _compare(grid: GridOptions) -> int:
 
     try:
         comparison = compare(grid, Progress())
-    except (TrainingError, ModelsError, OSError, MemoryError) as error:
-        return _tell(f"the comparison ended: {error or type(error).__name__}", 1)
+    except (TrainingError, ModelsError, OSError) as error:
+        return _tell(f"the comparison ended: {error}", 1)
     found, planned = len(comparison.combinations), comparison.planned
     if not comparison.is_whole:
         return _tell(f"interrupted: {found} of {planned} combinations are in {grid.directory}", INTERRUPTED)

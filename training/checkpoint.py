@@ -1,18 +1,21 @@
 """A run's checkpoint: what it needs to go on after it was cut off, in one file that is always whole."""
 
-import os
+import fcntl
 import pickle
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from training.errors import CheckpointUnfit
+from models.whole_file import whole_file
+from training.errors import CheckpointUnfit, OptionInvalid
 
 FORMAT = 1
 FILE = "checkpoint.pt"
+SET_ASIDE = "checkpoint.before.pt"
 
 
 class Checkpoint:
@@ -34,13 +37,14 @@ class Checkpoint:
             OSError: It cannot be written; the one before is still there.
         """
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.file.with_suffix(".tmp")
-        with temporary.open("wb") as stream:
-            torch.save({"format": FORMAT, "identity": self._identity, "state": dict(state)}, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(self.file)
-        _sync_directory(self.file.parent)
+        try:
+            with whole_file(self.file) as stream:
+                torch.save({"format": FORMAT, "identity": self._identity, "state": dict(state)}, stream)
+        except RuntimeError as error:
+            # torch stumbles over its own archive when a write fails; what the system said stands behind that.
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
 
     def load(self) -> dict[str, Any] | None:
         """Read the state back; None if there is none.
@@ -63,14 +67,31 @@ class Checkpoint:
         state: dict[str, Any] = saved["state"]
         return state
 
+    def set_aside(self) -> Path | None:
+        """Make room for a new run; return where an earlier one's state now is, None if there was none."""
+        if not self.file.exists():
+            return None
+        return self.file.replace(self.file.with_name(SET_ASIDE))
+
     def remove(self) -> None:
         """Forget the run: it ended."""
         self.file.unlink(missing_ok=True)
 
 
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+@contextmanager
+def alone_in(directory: Path) -> Iterator[None]:
+    """Hold a run's directory: two runs would write over each other's checkpoints.
+
+    Raises:
+        OptionInvalid: Another run holds it.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    # The kernel drops the lock when its holder dies, however it dies.
+    with (directory / ".lock").open("a") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OptionInvalid(
+                f"another training is under way in {directory}; give this one another --name or --runs-dir"
+            ) from None
+        yield

@@ -69,7 +69,9 @@ class TrainingOptions(Options):
     schedule: ScheduleName = Field("cosine", description="Course of the learning rate; step halves it five times.")
     warmup_fraction: float = Field(0.1, ge=0, lt=1, description="Share of the steps over which it rises.")
     epochs: int = Field(10, ge=1, le=100_000, description="Passes over the training examples.")
-    budget_s: float | None = Field(None, gt=0, description="Train for about so long instead of --epochs.")
+    budget_s: float | None = Field(
+        None, gt=0, description="Train for about so long instead of --epochs, validation included."
+    )
     batch_size: int = Field(256, ge=2, le=1_000_000, description="Examples a step, over all processes.")
     clip_norm: float = Field(0, ge=0, description="Largest norm of the gradient; 0: no limit.")
     label_smoothing: float = Field(0, ge=0, lt=1, description="Probability spread over all labels.")

@@ -7,6 +7,10 @@ from datetime import timedelta
 
 import torch
 from torch import Tensor, distributed, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from models.device import choose_device
+from training.errors import OptionInvalid
 
 # The first process judges and publishes while the others wait for nothing; a validation may take long.
 TIMEOUT = timedelta(hours=2)
@@ -43,7 +47,9 @@ class Group:
         start = 0
         for parameter in trained:
             summed = flat[start : start + parameter.numel()]
-            parameter.grad = summed.view_as(parameter)
+            assert parameter.grad is not None  # noqa: S101 (filled in above)
+            # Into the gradient that is there: it lies in memory as its parameter does, as fused optimizers want.
+            parameter.grad.copy_(summed.view_as(parameter))
             start += parameter.numel()
 
     def sum(self, value: Tensor) -> Tensor:
@@ -52,14 +58,30 @@ class Group:
             distributed.all_reduce(value)
         return value
 
-    def mean_buffers(self, module: nn.Module) -> None:
-        """Average what normalisation has counted: each process saw other examples."""
+    def mean_statistics(self, module: nn.Module) -> None:
+        """Average what batch normalisation has counted, in one exchange: each process saw other examples."""
         if self.size == 1:
             return
-        for buffer in module.buffers():
-            if buffer.is_floating_point():
-                distributed.all_reduce(buffer)
-                buffer /= self.size
+        counted = [
+            statistic
+            for layer in module.modules()
+            if isinstance(layer, _BatchNorm)
+            for statistic in (layer.running_mean, layer.running_var)
+            if statistic is not None
+        ]
+        if not counted:
+            return
+        flat = torch.cat(counted)
+        distributed.all_reduce(flat)
+        means = (flat / self.size).split([len(statistic) for statistic in counted])
+        for statistic, mean in zip(counted, means, strict=True):
+            statistic.copy_(mean)
+
+    def any(self, flag: bool, device: torch.device) -> bool:
+        """Return whether it holds in any of the processes: what all of them have to act on."""
+        if self.size == 1:
+            return flag
+        return bool(self.sum(torch.tensor(float(flag), device=device)) > 0)
 
     def from_first(self, values: Sequence[float], device: torch.device) -> list[float]:
         """Return the first process's numbers, in every process."""
@@ -76,17 +98,32 @@ def joined(device: str) -> Iterator[Group]:
 
     Args:
         device: As the options name it; `cuda` exchanges by NCCL, anything else by gloo.
+
+    Raises:
+        OptionInvalid: It is not one for each process.
+        ModelsError: It is not there.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         yield Group()
         return
-    on_cuda = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
-    distributed.init_process_group("nccl" if on_cuda else "gloo", timeout=TIMEOUT)
+    if ":" in device:
+        raise OptionInvalid(f"--device {device}: each process takes a GPU of its own; give --device cuda")
+    on_cuda = choose_device(device).type == "cuda"
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     if on_cuda:
-        torch.cuda.set_device(local_rank)
+        _take_own_gpu(device, local_rank)
+    distributed.init_process_group("nccl" if on_cuda else "gloo", timeout=TIMEOUT)
     try:
         yield Group(distributed.get_rank(), size, local_rank)
     finally:
         distributed.destroy_process_group()
+
+
+def _take_own_gpu(device: str, local_rank: int) -> None:
+    gpus = torch.cuda.device_count()
+    if local_rank >= gpus:
+        raise OptionInvalid(
+            f"--device {device}: there are {gpus} GPUs here; give torchrun --nproc-per-node {gpus}"
+        )
+    torch.cuda.set_device(local_rank)

@@ -10,6 +10,8 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from training.config import ScheduleName, TrainingOptions
 
 STEP_HALVINGS = 5
+# Between 3 and 20 is usual (Nocedal and Wright, chapter 7.2); each is two more copies of the weights.
+LBFGS_HISTORY = 10
 
 
 # Name of a parameter -> share of the learning rate that it takes.
@@ -35,7 +37,7 @@ def build_optimizer(network: nn.Module, options: TrainingOptions, rates: Rates =
     parameters = {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
     if options.optimizer == "lbfgs":
         # One group is all it takes, and its line search finds the step's length.
-        return LBFGS(parameters.values(), lr=rate, line_search_fn="strong_wolfe")
+        return LBFGS(parameters.values(), lr=rate, history_size=LBFGS_HISTORY, line_search_fn="strong_wolfe")
     groups = _groups(parameters, options, rates)
     match options.optimizer:
         case "sgd":

@@ -3,7 +3,8 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import TypeVar
 
 import torch
@@ -12,17 +13,18 @@ from models.bundle import Bundle
 from models.device import choose_device
 from models.repository import Repository
 from training.board import Board
-from training.checkpoint import Checkpoint
-from training.config import TrainingOptions
+from training.checkpoint import Checkpoint, alone_in
+from training.config import OptimizerName, TrainingOptions
 from training.distributed import Group
 from training.errors import OutOfRoom
 from training.export import Exported, script
 from training.gate import check_parity
+from training.optimizers import LBFGS_HISTORY
 from training.pictures import draw_learning_curves
 from training.progress import Progress
 from training.publish import Candidate, publish
 from training.report import Report
-from training.state import Trained
+from training.state import Trained, joined
 from training.tasks.task import Judgement, Task
 from training.train import train
 
@@ -30,8 +32,16 @@ Given = TypeVar("Given", bound=TrainingOptions)
 # What makes a recipe's task of its options; the options come back with all that was not given filled in.
 Prepare = Callable[[Given, Progress], tuple[Task, Given]]
 
-# Weights, optimizer, average and the best so far; and what is published.
-ROOM_IN_MODELS = 12
+# How often a checkpoint holds the model: the weights, their average, the best so far; and the optimizer's state.
+WEIGHTS_KEPT = 3
+STATES_OF_OPTIMIZER: Mapping[OptimizerName, int] = {"lbfgs": 2 * LBFGS_HISTORY + 4}
+STATES_OF_OTHERS = 2
+# One is written while the one before is still there, and another phase's may stand beside it.
+CHECKPOINTS_AT_ONCE = 3
+# As published, and once more while it is staged.
+PUBLISHED = 2
+# Of the options, those that say what may be published, not what is learned.
+OF_THE_GATE = ("min_accuracy", "max_error_rate", "max_batch_size", "device")
 
 
 def run(options: Given, prepare: Prepare[Given], group: Group, progress: Progress) -> Bundle | None:
@@ -61,17 +71,42 @@ def run(options: Given, prepare: Prepare[Given], group: Group, progress: Progres
     identity = _identity(task, options, group)
     progress.say(f"training {options.arch} on {device}")
 
-    checkpoints = []
-    for phase in task.phases():
+    directory = options.runs_dir / options.name
+    with alone_in(directory) if group.is_first else nullcontext():
+        checkpoints = [Checkpoint(directory / phase.name, identity) for phase in task.phases()]
+        if group.is_first and not options.resume:
+            _set_aside(checkpoints, progress)
+        trained = _train_phases(task, options, group, checkpoints, progress)
+        if not group.is_first:
+            return None
+        bundle = _publish(task, options, trained, str(device), progress)
+        for checkpoint in checkpoints:
+            checkpoint.remove()
+    return bundle
+
+
+def _set_aside(checkpoints: Sequence[Checkpoint], progress: Progress) -> None:
+    for checkpoint in checkpoints:
+        if moved := checkpoint.set_aside():
+            progress.say(f"an unfinished run was here; --resume would have gone on with it. It is now {moved}")
+
+
+def _train_phases(
+    task: Task, options: TrainingOptions, group: Group, checkpoints: Sequence[Checkpoint], progress: Progress
+) -> Trained:
+    phases = task.phases()
+    trained = []
+    for phase, checkpoint in zip(phases, checkpoints, strict=True):
         phase.begin()
-        checkpoint = Checkpoint(options.runs_dir / options.name / phase.name, identity)
-        given = options if phase.epochs is None else options.model_copy(update={"epochs": phase.epochs})
         board = Board(checkpoint.file.parent if group.is_first else None)
-        trained = train(task, given, group, checkpoint, progress, board)
+        given = phase.options(options, len(phases))
+        trained.append(train(task, given, group, checkpoint, progress, board))
         board.close()
-        checkpoints.append(checkpoint)
-    if not group.is_first:
-        return None
+    return joined(trained)
+
+
+def _publish(task: Task, options: TrainingOptions, trained: Trained, device: str, progress: Progress) -> Bundle:
+    """Calibrate, export, judge and publish what was trained."""
     task.to(torch.device("cpu"))
     task.calibrate()
     content = script(task.model)
@@ -82,10 +117,7 @@ def run(options: Given, prepare: Prepare[Given], group: Group, progress: Progres
     progress.say(
         f"trained in {trained.elapsed_s:.0f} s ({trained.precision}), kept epoch {trained.best_epoch + 1}"
     )
-    bundle = publish(_candidate(task, options, content, trained, judgement, parity, str(device)), options)
-    for checkpoint in checkpoints:
-        checkpoint.remove()
-    return bundle
+    return publish(_candidate(task, options, content, trained, judgement, parity, device), options)
 
 
 def _candidate(
@@ -139,17 +171,19 @@ def _own_device(device: str, group: Group) -> str:
 
 def _identity(task: Task, options: TrainingOptions, group: Group) -> str:
     """Say what the run trains and on what: a checkpoint of anything else is not gone on from."""
-    facts = {**options.record(), "data": task.data_sha256, "sizes": dict(task.sizes()), "processes": group.size}
+    learned = {name: value for name, value in options.record().items() if name not in OF_THE_GATE}
+    facts = {**learned, "data": task.data_sha256, "sizes": dict(task.sizes()), "processes": group.size}
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def _check_room(task: Task, options: TrainingOptions) -> None:
     model_bytes = sum(tensor.numel() * tensor.element_size() for tensor in task.model.state_dict().values())
+    models_kept = WEIGHTS_KEPT + STATES_OF_OPTIMIZER.get(options.optimizer, STATES_OF_OTHERS)
+    needed = (CHECKPOINTS_AT_ONCE * models_kept + PUBLISHED) * model_bytes
     for directory in (options.models_dir, options.runs_dir):
         directory.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(directory).free
-        if free < ROOM_IN_MODELS * model_bytes:
+        if free < needed:
             raise OutOfRoom(
-                f"{directory} has {free / 2**20:.0f} MiB left; a run of this size wants "
-                f"{ROOM_IN_MODELS * model_bytes / 2**20:.0f} MiB"
+                f"{directory} has {free / 2**20:.0f} MiB left; a run of this size wants {needed / 2**20:.0f} MiB"
             )

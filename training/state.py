@@ -4,8 +4,8 @@ import copy
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -48,6 +48,25 @@ class Trained:
     def summary(self) -> dict[str, object]:
         """The history as plain values, for the report."""
         return asdict(self)
+
+
+def joined(phases: Sequence[Trained]) -> Trained:
+    """Return phases, each begun where the one before ended, as one training; the last one's best counts."""
+    last, before_s = phases[-1], 0.0
+    history: list[Epoch] = []
+    for phase in phases:
+        history += [replace(epoch, elapsed_s=before_s + epoch.elapsed_s) for epoch in phase.history]
+        before_s += phase.elapsed_s
+    best_epoch = len(history) - len(last.history) + last.best_epoch
+    return replace(last, history=tuple(history), best_epoch=best_epoch, elapsed_s=before_s)
+
+
+class Validated(NamedTuple):
+    """Loss and metric on the validation part, and whether they are the average's."""
+
+    loss: float
+    score: float
+    averaged: bool
 
 
 class Run:
@@ -97,7 +116,9 @@ class Run:
         """Whether every step was taken, or the run has stopped getting better."""
         patience = self.options.patience
         waited = len(self.history) - 1 - self.best_epoch
-        return self.step >= self.total_steps or bool(patience and self.history and waited >= patience)
+        # Counted by epochs: one whose steps are all taken may still have to be validated.
+        steps_of_epochs = self.epoch * self.steps_per_epoch
+        return steps_of_epochs >= self.total_steps or bool(patience and self.history and waited >= patience)
 
     @property
     def steps_this_epoch(self) -> int:
@@ -112,8 +133,8 @@ class Run:
         if not self.total_steps:
             self.total_steps = self.options.epochs * self.steps_per_epoch
             if self.options.budget_s:
-                fitting = self.options.budget_s / self._same_everywhere(_step_s(self, self.precision))
-                self.total_steps = max(1, math.floor(fitting))
+                step_s, validation_s = self._same_everywhere(_step_s(self, self.precision), _validation_s(self))
+                self.total_steps = _fitting(self.options.budget_s, step_s, validation_s, self.steps_per_epoch)
         self.schedule = build_schedule(self.optimizer, self.options, self.total_steps)
         if self._restored is not None:
             self.optimizer.load_state_dict(self._restored["optimizer"])
@@ -136,9 +157,22 @@ class Run:
         self.sums += means
         self.step_in_epoch += 1
         self.schedule.step()
+        self.group.mean_statistics(self.task.model)
         if self.average is not None:
             self.average.update_parameters(self.task.model)
         return means
+
+    def validate(self) -> Validated:
+        """Measure the weights and their average on the validation part, and return the better."""
+        models: list[nn.Module] = [self.task.model]
+        if self.average is not None:
+            models.append(self.average.module)
+        found = []
+        for averaged, model in enumerate(models):
+            with self.autocast, torch.inference_mode():
+                loss, score = self.task.validate(model.eval())
+            found.append(Validated(loss, score, bool(averaged)))
+        return max(found, key=lambda each: (each.score, -each.loss))
 
     def state(self) -> dict[str, Any]:
         """Return all of it, as tensors and plain values."""
@@ -173,13 +207,13 @@ class Run:
             self.average.load_state_dict(saved["average"])
         self._restored = saved
 
-    def _same_everywhere(self, value: float) -> float:
-        return self.group.from_first([value], self.device)[0]
+    def _same_everywhere(self, *values: float) -> Sequence[float]:
+        return self.group.from_first(values, self.device)
 
     def _same_everywhere_precision(self) -> str:
         seconds = {precision: _step_s(self, precision) for precision in ("fp32", "bf16")}
-        bf16_is_faster = float(seconds["bf16"] < seconds["fp32"])
-        return "bf16" if self._same_everywhere(bf16_is_faster) else "fp32"
+        (bf16_is_faster,) = self._same_everywhere(float(seconds["bf16"] < seconds["fp32"]))
+        return "bf16" if bf16_is_faster else "fp32"
 
 
 def _step(run: Run, indices_N: Tensor) -> Tensor:
@@ -195,14 +229,10 @@ def _step(run: Run, indices_N: Tensor) -> Tensor:
 
     def closure() -> Tensor:
         run.optimizer.zero_grad(set_to_none=True)
-        sums = torch.zeros(2, dtype=torch.float64, device=run.device)
-        for part_N in parts:
-            if not len(part_N):
-                continue
-            with run.autocast:
-                loss, right = run.task.loss(model, part_N, augment=not whole_batch)
-            (loss / weight).backward()
-            sums += torch.stack([loss.detach(), right.detach()]).to(sums)
+        if whole_batch:
+            # The same function at every point of it, whatever else in the model is left to chance.
+            seed_here(options.seed, "whole", run.group.rank)
+        sums = _add_gradients(run, parts, weight, augment=not whole_batch)
         if options.optimizer == "lbfgs":
             _make_contiguous(model)
         run.group.sum_gradients(model.parameters())
@@ -216,6 +246,19 @@ def _step(run: Run, indices_N: Tensor) -> Tensor:
 
     run.optimizer.step(closure)  # type: ignore[arg-type]  # torch means anything that can be compared
     return first[0]
+
+
+def _add_gradients(run: Run, parts: Sequence[Tensor], weight: float, *, augment: bool) -> Tensor:
+    """Add up the gradients of a batch's parts; return their summed loss and score, float64."""
+    sums = torch.zeros(2, dtype=torch.float64, device=run.device)
+    for part_N in parts:
+        if not len(part_N):
+            continue
+        with run.autocast:
+            loss, right = run.task.loss(run.task.model, part_N, augment=augment)
+        (loss / weight).backward()
+        sums += torch.stack([loss.detach(), right.detach()]).to(sums)
+    return sums
 
 
 def _make_contiguous(model: nn.Module) -> None:
@@ -235,14 +278,17 @@ def _silence_dropout(model: nn.Module) -> None:
 def _average(model: nn.Module, decay: float) -> AveragedModel:
     """Make an exponential moving average of a model, that forgets faster while it is young."""
 
-    def update(averages: Any, currents: Any, count: Any) -> None:  # noqa: ANN401 (torch's own signature)
-        now = min(decay, (1 + int(count)) / (10 + int(count)))
+    def update(averages: Any, currents: Any, _: Any) -> None:  # noqa: ANN401 (torch's own signature)
+        # Its count, read where it is: what torch passes was copied to the device, and reading it would wait.
+        count = int(average.n_averaged)
+        now = min(decay, (1 + count) / (10 + count))
         if torch.is_floating_point(averages[0]):
             torch._foreach_lerp_(averages, currents, 1 - now)
         else:
             torch._foreach_copy_(averages, currents)
 
-    return AveragedModel(model, multi_avg_fn=update, use_buffers=True)
+    average = AveragedModel(model, multi_avg_fn=update, use_buffers=True)
+    return average
 
 
 def _step_s(run: Run, precision: str) -> float:
@@ -263,8 +309,26 @@ def _step_s(run: Run, precision: str) -> float:
         start_s = clock_s(run.device)
         seed_here(run.options.seed, "timing", number)
         _step(trial, batches[number % len(batches)])
+        if trial.average is not None:
+            trial.average.update_parameters(trial.task.model)
         times_s.append(clock_s(run.device) - start_s)
     return statistics.median(times_s[warm:])
+
+
+def _validation_s(run: Run) -> float:
+    times_s = []
+    for _ in range(2):  # The first of them warms up.
+        start_s = clock_s(run.device)
+        run.validate()
+        times_s.append(clock_s(run.device) - start_s)
+    return min(times_s)
+
+
+def _fitting(budget_s: float, step_s: float, validation_s: float, steps_per_epoch: int) -> int:
+    """Return how many steps a budget has room for, with a validation after each epoch, whole or begun."""
+    epochs, rest_s = divmod(budget_s, steps_per_epoch * step_s + validation_s)
+    steps = int(epochs) * steps_per_epoch + max(0, math.floor((rest_s - validation_s) / step_s))
+    return max(1, steps)
 
 
 def count_parameters(network: nn.Module) -> int:

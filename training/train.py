@@ -8,9 +8,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
-import torch
-from torch import nn
-
 from training.board import Board
 from training.checkpoint import Checkpoint
 from training.config import TrainingOptions
@@ -57,7 +54,7 @@ def train(
             _run_epoch(run, checkpoint, progress, interrupted)
             if board is not None:
                 board.write(run.epoch - 1, run.history[-1])
-        if interrupted:  # while the last epoch was validated
+        if run.group.any(bool(interrupted), run.device):  # while the last epoch was validated
             raise KeyboardInterrupt
     run.task.model.load_state_dict(run.best_state)
     return Trained(
@@ -76,7 +73,8 @@ def _run_epoch(run: Run, checkpoint: Checkpoint, progress: Progress, interrupted
     saved_s = time.monotonic()
     for indices_N in run.batches()[run.step_in_epoch : run.steps_this_epoch]:
         progress.step(run.take_step(indices_N))
-        if interrupted:
+        # One process that left the others in the middle of a step would leave them waiting.
+        if run.group.any(bool(interrupted), run.device):
             _save(run, checkpoint)
             raise KeyboardInterrupt
         if time.monotonic() - saved_s > SAVE_INTERVAL_S:
@@ -87,8 +85,9 @@ def _run_epoch(run: Run, checkpoint: Checkpoint, progress: Progress, interrupted
 
 
 def _end_epoch(run: Run, progress: Progress) -> None:
-    run.group.mean_buffers(run.task.model)
-    loss, score, averaged = run.group.from_first(_validate(run), run.device)
+    # One process measures, and tells the others.
+    found: Sequence[float] = run.validate() if run.group.is_first else (0.0, 0.0, False)
+    loss, score, averaged = run.group.from_first(found, run.device)
     learning_rate = run.optimizer.param_groups[0]["lr"]
     mean_loss, mean_score = (run.sums / run.step_in_epoch).tolist()
     run.history.append(Epoch(mean_loss, mean_score, loss, score, learning_rate, run.elapsed_s))
@@ -99,21 +98,6 @@ def _end_epoch(run: Run, progress: Progress) -> None:
     progress.end_epoch(loss, score)
     run.sums.zero_()
     run.epoch, run.step_in_epoch = run.epoch + 1, 0
-
-
-def _validate(run: Run) -> list[float]:
-    """Return loss and score of the better of the weights and their average, and whether that is the average."""
-    if not run.group.is_first:
-        return [0.0, 0.0, 0.0]
-    models: list[nn.Module] = [run.task.model]
-    if run.average is not None:
-        models.append(run.average.module)
-    found = []
-    for averaged, model in enumerate(models):
-        with run.autocast, torch.inference_mode():
-            loss, score = run.task.validate(model.eval())
-        found.append([loss, score, float(averaged)])
-    return max(found, key=lambda each: (each[1], -each[0]))
 
 
 def _save(run: Run, checkpoint: Checkpoint) -> None:

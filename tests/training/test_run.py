@@ -87,6 +87,29 @@ def test_a_published_run_leaves_no_checkpoint(tmp_path: Path, monkeypatch: pytes
     assert not (tmp_path / "runs/fashion/all/checkpoint.pt").exists()
 
 
+def test_what_a_gate_refused_is_published_once_the_gate_is_lower(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = dataset((RIGHT_N + 1) % 10)
+    with pytest.raises(GateFailed):
+        trained_on(data, tmp_path, monkeypatch, min_accuracy=1.0)
+    monkeypatch.setattr("training.state.Run.take_step", lambda *_: pytest.fail("trained again"))
+    bundle = trained_on(data, tmp_path, monkeypatch, resume=True, max_batch_size=8)
+    assert bundle.manifest.limits.max_batch_size == 8
+
+
+def test_a_run_that_does_not_resume_sets_an_unfinished_one_aside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(GateFailed):
+        trained_on(dataset((RIGHT_N + 1) % 10), tmp_path, monkeypatch, min_accuracy=1.0)
+    directory = tmp_path / "runs/fashion/all"
+    unfinished = (directory / "checkpoint.pt").read_bytes()
+    trained_on(dataset(RIGHT_N), tmp_path, monkeypatch, seed=1)
+    assert (directory / "checkpoint.before.pt").read_bytes() == unfinished
+    assert not (directory / "checkpoint.pt").exists()
+
+
 def test_a_full_disk_stops_the_run_before_it_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("training.run.shutil.disk_usage", lambda _: type("Usage", (), {"free": 1000})())
     monkeypatch.setattr("training.run.train", lambda *_: pytest.fail("trained"))

@@ -18,7 +18,9 @@ from training.config import ImageOptions, OptimizerName
 from training.datasets.images import ImageDataset, LabelledImages
 from training.distributed import Group
 from training.progress import Progress
+from training.state import joined
 from training.tasks.images import ImageClassification
+from training.tasks.task import Phase
 from training.train import train
 
 State = dict[str, Tensor]
@@ -202,7 +204,9 @@ def test_a_budget_ends_a_run_within_an_epoch_or_after_many(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("training.state._step_s", lambda *_: 0.01)
-    for budget_s, epochs, steps in ((0.035, 1, 3), (0.2, 3, 20)):
+    monkeypatch.setattr("training.state._validation_s", lambda *_: 0.005)
+    # An epoch of 8 steps and its validation take 0.085 s.
+    for budget_s, epochs, steps in ((0.001, 1, 1), (0.036, 1, 3), (0.172, 2, 16), (0.2, 3, 18)):
         given = options(budget_s=budget_s)
         seen = Counted()
         train(task(given), given, Group(), Checkpoint(tmp_path / str(budget_s), "x"), seen)
@@ -298,6 +302,42 @@ def test_control_c_while_the_last_epoch_is_validated_stops_too(
     with pytest.raises(KeyboardInterrupt):
         trained(tmp_path, small, given)
     assert len(trained(tmp_path, task(given), given.model_copy(update={"resume": True})).history) == 1
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "gd"])
+def test_a_run_cut_off_between_its_last_step_and_its_validation_goes_on(
+    tmp_path: Path, optimizer: OptimizerName
+) -> None:
+    given = options(optimizer=optimizer, epochs=1)
+    whole = task(given)
+    trained(tmp_path / "whole", whole, given)
+    checkpoint = Checkpoint(tmp_path / "cut", "identity")
+    steps = 1 if optimizer == "gd" else 8
+    with pytest.raises(KeyboardInterrupt):
+        interrupt = Stopping(steps, lambda: os.kill(os.getpid(), signal.SIGINT))
+        train(task(given), given, Group(), checkpoint, interrupt)
+    resumed = task(given)
+    found = train(resumed, given.model_copy(update={"resume": True}), Group(), checkpoint, silent())
+    assert len(found.history) == 1
+    assert same(state_of(whole), state_of(resumed))
+
+
+def test_phases_are_told_as_one_training(tmp_path: Path) -> None:
+    given = options(epochs=2)
+    first, second = (trained(tmp_path / str(number), task(given), given) for number in range(2))
+    both = joined([first, second])
+    assert [epoch.train_loss for epoch in both.history[2:]] == [epoch.train_loss for epoch in second.history]
+    assert both.history[both.best_epoch].validation_loss == second.history[second.best_epoch].validation_loss
+    assert both.elapsed_s == pytest.approx(first.elapsed_s + second.elapsed_s)
+    assert both.history[2].elapsed_s == pytest.approx(first.elapsed_s + second.history[0].elapsed_s)
+
+
+def test_phases_share_a_limited_time() -> None:
+    phase = Phase("head", lambda: None, epochs=2)
+    assert phase.options(options(budget_s=6), 3).budget_s == 2
+    assert phase.options(options(), 3).budget_s is None
+    assert phase.options(options(epochs=7), 3).epochs == 2
+    assert Phase("all", lambda: None).options(options(epochs=7), 3).epochs == 7
 
 
 def test_resuming_nothing_begins_anew(tmp_path: Path) -> None:

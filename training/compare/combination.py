@@ -2,13 +2,11 @@
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
-from itertools import accumulate
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from matplotlib import pyplot as plt
 from torch import Tensor
 
 from training.checkpoint import Checkpoint
@@ -21,8 +19,8 @@ from training.errors import GateFailed
 from training.export import Exported, script
 from training.gate import check_parity
 from training.progress import Progress
-from training.state import Trained
-from training.tasks.task import Judgement, Task
+from training.state import Trained, joined
+from training.tasks.task import Task
 from training.train import train
 
 CPU = torch.device("cpu")
@@ -70,15 +68,14 @@ def measure(task: Task, options: TrainingOptions, device: torch.device) -> Resul
     task.to(device)
     check_budget(task, options, device)
     steps = StepCount()
-    phases = _train_phases(task, options, steps)
-    trained = phases[-1]
+    trained = _train(task, options, steps)
     _check_converged(trained)
     task.to(CPU)
     task.calibrate()
     exported = Exported(script(task.model))
     inputs = task.parity_batch()
     check_parity(task.model, exported, inputs)
-    test = _test_metrics(task.judge(exported))
+    test = dict(task.judge(exported).metrics)
     exported.freeze(device)
     kept = trained.history[trained.best_epoch]
     return Result(
@@ -86,51 +83,32 @@ def measure(task: Task, options: TrainingOptions, device: torch.device) -> Resul
         validation=kept.validation_score,
         validation_loss=kept.validation_loss,
         test=test,
-        training_s=sum(phase.elapsed_s for phase in phases),
+        training_s=trained.elapsed_s,
         epochs=_epochs(steps.total, task.train_size, options),
         parameters=trained.parameters,
         learning_rate=options.learning_rate,
         precision=trained.precision,
         latency_1_ms=latency_ms(exported, inputs, 1, device),
         latency_32_ms=latency_ms(exported, inputs, 32, device),
-        curve=_curve(phases),
+        curve=tuple((epoch.elapsed_s, epoch.validation_score) for epoch in trained.history),
         data_sha256=task.data_sha256,
         examples=dict(task.sizes()),
     )
 
 
-def _train_phases(task: Task, options: TrainingOptions, steps: StepCount) -> list[Trained]:
+def _train(task: Task, options: TrainingOptions, steps: StepCount) -> Trained:
     phases = task.phases()
-    # Else what trains its head first would have the budget twice.
-    share = options.model_copy(update={"budget_s": (options.budget_s or 0) / len(phases) or None})
     trained = []
     for phase in phases:
         phase.begin()
-        trained.append(train(task, share, Group(), NoCheckpoint(), steps))
-    return trained
-
-
-def _curve(phases: Sequence[Trained]) -> tuple[tuple[float, float], ...]:
-    """Return seconds and validation metric after each epoch; a phase begins where the one before ended."""
-    begun_s = accumulate((phase.elapsed_s for phase in phases), initial=0.0)
-    return tuple(
-        (start_s + epoch.elapsed_s, epoch.validation_score)
-        for start_s, phase in zip(begun_s, phases, strict=False)
-        for epoch in phase.history
-    )
+        trained.append(train(task, phase.options(options, len(phases)), Group(), NoCheckpoint(), steps))
+    return joined(trained)
 
 
 def _check_converged(trained: Trained) -> None:
     kept = trained.history[trained.best_epoch]
     if not math.isfinite(kept.validation_loss):
         raise GateFailed(f"diverged: the validation loss became {kept.validation_loss}")
-
-
-def _test_metrics(judgement: Judgement) -> dict[str, float]:
-    # Nobody will see the pictures, and matplotlib holds on to those that are not closed.
-    for picture in judgement.pictures.values():
-        plt.close(picture)
-    return dict(judgement.metrics)
 
 
 def _epochs(steps: int, train_size: int, options: TrainingOptions) -> float:

@@ -1,12 +1,12 @@
 """A grid of architectures and optimizers: every combination trained on one split, for the same time."""
 
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
 
 from models.device import choose_device
+from models.whole_file import whole_file
 from training.architectures.catalogue import SEQUENCES, TEXTS
 from training.commands import recipe_of
 from training.compare.combination import measure
@@ -67,9 +67,14 @@ def write(comparison: Comparison, directory: Path) -> None:
     """Write the table, the figures and the curves, each whole or not at all; nothing, if nothing is known."""
     if not comparison.combinations:
         return
-    _replace(directory / "comparison.json", comparison.model_dump_json(indent=2).encode() + b"\n")
-    _replace(directory / "comparison.md", markdown(comparison).encode())
-    _replace(directory / "curves.png", png(comparison))
+    contents = {
+        "comparison.json": comparison.model_dump_json(indent=2).encode() + b"\n",
+        "comparison.md": markdown(comparison).encode(),
+        "curves.png": png(comparison),
+    }
+    for name, content in contents.items():
+        with whole_file(directory / name) as stream:
+            stream.write(content)
 
 
 def _archs(grid: GridOptions) -> Sequence[str]:
@@ -117,12 +122,3 @@ def _line(comparison: Comparison) -> str:
         f"{title}: validation {found.metric} {found.validation:.2%}, "
         f"{found.training_s:.1f} s, {found.epochs:.1f} epochs"
     )
-
-
-def _replace(file: Path, content: bytes) -> None:
-    temporary = file.with_name(f".{file.name}.tmp")
-    with temporary.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(file)

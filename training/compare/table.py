@@ -70,7 +70,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]], names: int) -> st
 def _facts(comparison: Comparison) -> str:
     results = [result for _, result in comparison.finished()]
     facts = {
-        "budget": f"{comparison.budget_s:g} s of steps for each combination; training has the validation besides",
+        "budget": f"{comparison.budget_s:g} s of training for each combination, validation included",
         "seed": str(comparison.seed),
         "options": f"`{json.dumps(comparison.options)}`" if comparison.options else "the recipe's own",
         "data": ", ".join(sorted({f"sha256 `{result.data_sha256}`" for result in results})),

@@ -62,6 +62,7 @@ class ImageClassification(ClassificationTask):
         self._head = head_name(network) if head_epochs else ""
         self._head_epochs = head_epochs
         self._head_only = False
+        self._device = torch.device("cpu")
 
     def phases(self) -> Sequence[Phase]:
         """With pretrained weights, the head first: its random gradients would spoil what the others know."""
@@ -89,9 +90,13 @@ class ImageClassification(ClassificationTask):
             parameter.requires_grad_(not only or name.startswith(f"network.{self._head}."))
 
     def to(self, device: torch.device) -> None:
-        """Move the model there, and the images if they fit."""
+        """Move the model there, and the images if they fit; otherwise they follow batch by batch."""
         self.model.to(device)
-        self._train, self._validation = self.dataset.train.to(device), self.dataset.validation.to(device)
+        self._device = device
+        train, validation = self.dataset.train, self.dataset.validation
+        if _fit(device, train.images_NCHW.nbytes + validation.images_NCHW.nbytes):
+            train, validation = train.to(device), validation.to(device)
+        self._train, self._validation = train, validation
 
     def batches(self, order_N: Tensor, batch_size: int) -> Sequence[Tensor]:
         """Cut the order as it is."""
@@ -101,7 +106,7 @@ class ImageClassification(ClassificationTask):
     def loss(self, model: nn.Module, indices_N: Tensor, *, augment: bool) -> tuple[Tensor, Tensor]:
         """Return summed cross entropy and the number of right answers."""
         options = self._options
-        batch = self._train.take(indices_N.to(self._train.labels_N.device))
+        batch = self._train.take(indices_N.to(self._train.labels_N.device)).to(self._device)
         images_NCHW, targets = batch.images_NCHW, batch.labels_N
         if augment:
             images_NCHW = flip_and_shift(images_NCHW, options.shift_pixels, flip=options.flip)
@@ -122,8 +127,8 @@ class ImageClassification(ClassificationTask):
         assert isinstance(model, Classifier)  # noqa: S101 (likewise)
         images_NCHW = self._validation.images_NCHW
         at_once = max(1, EVALUATED_AT_ONCE_PIXELS // (images_NCHW.shape[2] * images_NCHW.shape[3]))
-        logits = [model.logits(batch_NCHW) for batch_NCHW in images_NCHW.split(at_once)]
-        return torch.cat(logits), self._validation.labels_N
+        logits = [model.logits(batch_NCHW.to(self._device)) for batch_NCHW in images_NCHW.split(at_once)]
+        return torch.cat(logits), self._validation.labels_N.to(self._device)
 
     def test_content(self, index: int) -> bytes:
         """Return a test image as the bytes of a PNG file: without loss."""
@@ -156,6 +161,11 @@ class ImageClassification(ClassificationTask):
         """Return the number of images of each part."""
         dataset = self.dataset
         return {"train": len(dataset.train), "validation": len(dataset.validation), "test": len(dataset.test)}
+
+
+def _fit(device: torch.device, size: int) -> bool:
+    # The other half is for the network's own work.
+    return device.type != "cuda" or size < torch.cuda.mem_get_info(device)[0] / 2
 
 
 def encode_png(image_CHW: Tensor) -> bytes:

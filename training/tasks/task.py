@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from models.manifest import Calibration
 from models.preparation import Preparation
+from training.config import TrainingOptions
 from training.export import Exported
 
 
@@ -51,6 +52,12 @@ class Phase:
     name: str
     begin: Callable[[], None]
     epochs: int | None = None
+
+    def options(self, given: TrainingOptions, phases: int) -> TrainingOptions:
+        """Return the options of this one of so many phases; a limit on the run's time is shared equally."""
+        epochs = given.epochs if self.epochs is None else self.epochs
+        budget_s = None if given.budget_s is None else given.budget_s / phases
+        return given.model_copy(update={"epochs": epochs, "budget_s": budget_s})
 
 
 def all_at_once() -> Sequence[Phase]:

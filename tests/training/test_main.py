@@ -1,0 +1,108 @@
+"""What the commands do with what they are told, before and after a training."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import training.__main__ as command_line
+from training.commands import FashionOptions
+from training.config import Options
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["python -m training", *arguments])
+    return command_line.main()
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[Options]:
+    """What was to be trained, instead of training it."""
+    seen: list[Options] = []
+
+    def note(options: Options) -> None:
+        seen.append(options)
+
+    monkeypatch.setattr(command_line, "_train", note)
+    monkeypatch.setattr(command_line, "_import", note)
+    return seen
+
+
+def raising(error: BaseException) -> Any:
+    def fail(*_: object) -> None:
+        raise error
+
+    return fail
+
+
+def test_the_starter_set_is_three_models(monkeypatch: pytest.MonkeyPatch, asked: list[Options]) -> None:
+    assert run(monkeypatch, "--models-dir", "there") == 0
+    assert [(each.name, str(each.models_dir)) for each in asked] == [
+        ("fashion", "there"), ("reviews", "there"), ("imagenet", "there"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("--models-dir", "there", "fashion"), "there"),
+        (("fashion", "--models-dir", "here"), "here"),
+        (("--models-dir", "there", "fashion", "--models-dir", "here"), "here"),
+    ],
+)
+def test_the_repository_can_be_named_before_and_after_the_command(
+    monkeypatch: pytest.MonkeyPatch, asked: list[Options], arguments: tuple[str, ...], expected: str
+) -> None:
+    assert run(monkeypatch, *arguments) == 0
+    assert [each.models_dir for each in asked] == [Path(expected)]
+
+
+def test_control_c_ends_the_starter_set(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begun: list[Options] = []
+
+    def interrupted(options: Options) -> None:
+        begun.append(options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command_line, "_train", interrupted)
+    monkeypatch.setattr(command_line, "_import", interrupted)
+    assert run(monkeypatch) == 130
+    assert [type(each) for each in begun] == [FashionOptions]
+    assert "--resume" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"),
+    ],
+)
+def test_too_little_memory_is_told_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception
+) -> None:
+    monkeypatch.setattr(command_line, "_train", raising(error))
+    assert run(monkeypatch, "fashion") == 1
+    assert capsys.readouterr().err == "nothing was published: out of memory; a smaller --batch-size needs less\n"
+
+
+def test_a_fault_of_lantern_is_not_taken_for_too_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command_line, "_train", raising(RuntimeError("shapes do not match")))
+    with pytest.raises(RuntimeError, match="shapes"):
+        run(monkeypatch, "fashion")
+
+
+@pytest.mark.parametrize("arguments", [("imagenet",), ("compare", "fashion"), ("list",)])
+def test_of_several_processes_one_does_what_is_no_training(
+    monkeypatch: pytest.MonkeyPatch, asked: list[Options], arguments: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setattr(command_line, "_compare", lambda _: pytest.fail("compared"))
+    monkeypatch.setattr(command_line, "_list", lambda: pytest.fail("listed"))
+    assert run(monkeypatch, *arguments) == 0
+    assert asked == []
