@@ -28,7 +28,9 @@ from training.config import (
     TokenKind,
     TrainingOptions,
 )
+from training.datasets.splitting import TEST_FRACTION, VALIDATION_FRACTION
 
+NOT_GIVEN = ", where the data do not say."
 SPLIT_COLUMN = "Column that says train, validation or test, if any does."
 TABLE = "CSV, TSV, JSON Lines or Parquet file, the text ones gzipped or not."
 
@@ -80,6 +82,12 @@ class ImageFolderOptions(ImageOptions):
     path_column: str = Field("path", description="Of a table: column of the paths, relative to the table.")
     label_column: str = Field("label", description="Of a table: column of the labels.")
     split_column: str | None = Field(None, description=f"Of a table: {SPLIT_COLUMN}")
+    validation_fraction: float = Field(
+        VALIDATION_FRACTION, gt=0, lt=1, description=f"Share held out to choose the epoch{NOT_GIVEN}"
+    )
+    test_fraction: float = Field(
+        TEST_FRACTION, gt=0, lt=1, description=f"Share held out to be tested on{NOT_GIVEN}"
+    )
     arch: str = Field("convnet", description="convnet, resnet, efficientnet_lite0 or any torchvision name.")
     pretrained: bool = Field(
         False, description="Begin with ImageNet's weights: the head alone first, then all, early layers slowly."
@@ -98,6 +106,12 @@ class TextTableOptions(TextClassificationOptions):
     text_column: str = Field("text", description="Column of the texts.")
     label_column: str = Field("label", description="Column of the labels.")
     split_column: str | None = Field(None, description=SPLIT_COLUMN)
+    validation_fraction: float = Field(
+        VALIDATION_FRACTION, gt=0, lt=1, description=f"Share held out to choose the epoch{NOT_GIVEN}"
+    )
+    test_fraction: float = Field(
+        TEST_FRACTION, gt=0, lt=1, description=f"Share held out to be tested on{NOT_GIVEN}"
+    )
     arch: str = Field("committee", description="bag, lstm, gru, transformer or committee.")
 
 
@@ -108,6 +122,12 @@ class PairTableOptions(Seq2SeqOptions):
     source_column: str = Field("source", description="Column of the texts to read.")
     target_column: str = Field("target", description="Column of the texts to write.")
     split_column: str | None = Field(None, description=SPLIT_COLUMN)
+    validation_fraction: float = Field(
+        VALIDATION_FRACTION, gt=0, lt=1, description=f"Share held out to choose the epoch{NOT_GIVEN}"
+    )
+    test_fraction: float = Field(
+        TEST_FRACTION, gt=0, lt=1, description=f"Share held out to be tested on{NOT_GIVEN}"
+    )
     arch: str = Field("seq2seq", description="seq2seq.")
     tokens: TokenKind = Field("bpe", description="What a source is split into.")
     lowercase: bool = Field(False, description="Read capital letters of the source as small ones.")
@@ -116,7 +136,8 @@ class PairTableOptions(Seq2SeqOptions):
 class ImportOptions(Options):
     """Make a bundle of a TorchScript file, or of a state dict of a torchvision architecture.
 
-    A TorchScript file is code: import none that you do not trust.
+    A TorchScript file is code: import none that you do not trust. With --arch, what is not given of size, shorter
+    side, interpolation, mean and std is as torchvision's published weights want it.
     """
 
     file: CliPositionalArg[Path] = Field(description="TorchScript file, or .pth state dict.")

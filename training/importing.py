@@ -2,8 +2,10 @@
 
 import hashlib
 import math
+import zipfile
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,7 @@ from training.tasks.images import encode_png
 
 GOLDEN_EXAMPLES = 4
 COMPARED = 16
+ZIP_MAGIC = b"PK\x03\x04"
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,16 @@ def import_file(options: ImportOptions, progress: Progress) -> Bundle:
         TrainingError, ModelsError, OSError: It cannot be read, is none that can be served, or cannot be published.
     """
     labels = read_labels(options.labels)
+    digest = _sha256(options.file)
+    prepared = _from_script(options) if _holds_script(options.file) else _from_weights(options, len(labels))
+    if options.outputs == "probabilities":
+        prepared = replace(prepared, network=Logarithm(prepared.network))
+    return _publish(Foreign(prepared, labels, digest), options, progress)
+
+
+def _from_script(options: ImportOptions) -> Prepared:
+    """Return what a TorchScript file holds, with the preprocessing that the options say."""
+    _check_crop(options.shorter_side, options.size)
     decoding = ImageDecoding(
         color=options.color,
         size=(options.size, options.size),
@@ -98,19 +111,30 @@ def import_file(options: ImportOptions, progress: Progress) -> Bundle:
         interpolation=options.interpolation,
         max_pixels=options.max_pixels,
     )
-    digest = _sha256(options.file)
-    if not is_script(options.file):
-        if options.arch is None:
-            raise OptionInvalid(f"--arch: {options.file} is no TorchScript file; say whose state dict it is")
-        network = zoo.build(options.arch, len(labels), options.file, options.max_pixels).network
-    else:
-        network = load_script(options.file)
-        _check_signature(network, options.file)
-    if options.outputs == "probabilities":
-        network = Logarithm(network)
+    network = load_script(options.file)
+    _check_signature(network, options.file)
     mean_C = _per_channel("mean", options.mean, decoding.channels)
     std_C = _per_channel("std", options.std, decoding.channels)
-    return _publish(Foreign(Prepared(network, mean_C, std_C, decoding), labels, digest), options, progress)
+    return Prepared(network, mean_C, std_C, decoding)
+
+
+def _from_weights(options: ImportOptions, num_labels: int) -> Prepared:
+    """Return an architecture with its weights; of its preprocessing, only what was given differs."""
+    if options.arch is None:
+        raise OptionInvalid(f"--arch: {options.file} is no TorchScript file; say whose state dict it is")
+    given = options.model_fields_set
+    size = options.size if "size" in given else None
+    prepared = zoo.build(options.arch, num_labels, options.file, options.max_pixels, size)
+    decoding, channels = prepared.decoding, prepared.decoding.channels
+    if "color" in given and options.color != decoding.color:
+        raise OptionInvalid(f"--color {options.color}: {options.arch} takes images in colour")
+    if "shorter_side" in given:
+        _check_crop(options.shorter_side, decoding.size[0])
+    named = given & {"shorter_side", "interpolation"}
+    mean_C = _per_channel("mean", options.mean, channels) if "mean" in given else prepared.mean_C
+    std_C = _per_channel("std", options.std, channels) if "std" in given else prepared.std_C
+    decoding = decoding.model_copy(update={field: getattr(options, field) for field in named})
+    return Prepared(prepared.network, mean_C, std_C, decoding)
 
 
 def read_labels(file: Path) -> tuple[str, ...]:
@@ -127,7 +151,7 @@ def read_labels(file: Path) -> tuple[str, ...]:
     labels = [line.strip() for line in lines if line.strip()]
     if len(labels) < 2:
         raise DataInvalid(f"{file} has {len(labels)} labels; at least two are wanted, one a line")
-    if twice := sorted({label for label in labels if labels.count(label) > 1}):
+    if twice := sorted(label for label, count in Counter(labels).items() if count > 1):
         raise DataInvalid(f"{file} has {twice[0]!r} twice; make the labels different")
     return tuple(labels)
 
@@ -139,7 +163,9 @@ def _publish(foreign: Foreign, options: Options, progress: Progress) -> Bundle:
     goldens = {f"{index}.png": encode_png(picture(decoding, index)) for index in range(GOLDEN_EXAMPLES)}
     preparation = ImagePreparation(decoding)
     batch = torch.stack([picture(decoding, index) for index in range(COMPARED)])
-    _check_outputs(model, batch, len(foreign.labels))
+    # A model that was only ever asked for many may take the axis of one for none.
+    for images in (batch, batch[:1]):
+        _check_outputs(model, images, len(foreign.labels))
     content = script(model)
     parity = check_parity(model, Exported(content), batch)
     progress.say(f"{options.name}: {len(foreign.labels)} labels, parity {parity:.1g}")
@@ -177,16 +203,17 @@ def picture(decoding: ImageDecoding, index: int) -> Tensor:
 
 def _check_outputs(model: Classifier, batch_NCHW: Tensor, count: int) -> None:
     N = len(batch_NCHW)
+    images = "1 image" if N == 1 else f"{N} images"
     try:
         with torch.inference_mode():
             scores_NK = model(batch_NCHW)
     except Exception as error:  # Foreign code may raise anything.
         last = (str(error).strip().splitlines() or [type(error).__name__])[-1]
         raise GateFailed(
-            f"import: the model fails on {N} images of {tuple(batch_NCHW.shape[1:])}: {last}"
+            f"import: the model fails on {images} of {tuple(batch_NCHW.shape[1:])}: {last}"
         ) from error
     if scores_NK.ndim != 2 or len(scores_NK) != N:
-        raise GateFailed(f"import: the model gives {tuple(scores_NK.shape)} for {N} images, not N x labels")
+        raise GateFailed(f"import: the model gives {tuple(scores_NK.shape)} for {images}, not N x labels")
     if scores_NK.shape[1] != count:
         raise GateFailed(f"import: the model gives {scores_NK.shape[1]} scores, and there are {count} labels")
     if not scores_NK.isfinite().all():
@@ -194,7 +221,10 @@ def _check_outputs(model: Classifier, batch_NCHW: Tensor, count: int) -> None:
 
 
 def _check_signature(module: nn.Module, file: Path) -> None:
-    schema = module.forward.schema  # type: ignore[attr-defined]  # a TorchScript method has one
+    forward = getattr(module, "forward", None)
+    if forward is None:
+        raise GateFailed(f"import: {file.name} has no method forward, so that it cannot be asked")
+    schema = forward.schema  # A TorchScript method has one.
     inputs = [argument for argument in schema.arguments[1:] if not argument.has_default_value()]
     if [str(argument.type) for argument in inputs] != ["Tensor"]:
         taken = ", ".join(f"{argument.name}: {argument.type}" for argument in inputs) or "nothing"
@@ -202,6 +232,27 @@ def _check_signature(module: nn.Module, file: Path) -> None:
     if [str(returned.type) for returned in schema.returns] != ["Tensor"]:
         given = ", ".join(str(returned.type) for returned in schema.returns)
         raise GateFailed(f"import: {file.name} gives {given}; a model of images gives one tensor of scores")
+
+
+def _check_crop(shorter_side: int | None, size: int) -> None:
+    if shorter_side is not None and shorter_side < size:
+        raise OptionInvalid(f"--shorter-side {shorter_side}: a square of --size {size} cannot be cut out of it")
+
+
+def _holds_script(file: Path) -> bool:
+    """Whether a file holds TorchScript.
+
+    Raises:
+        DataInvalid: It is an archive, as TorchScript and state dicts are, that is cut short or damaged.
+    """
+    with file.open("rb") as stream:
+        begins_as_archive = stream.read(len(ZIP_MAGIC)) == ZIP_MAGIC
+    try:
+        if begins_as_archive and not zipfile.is_zipfile(file):
+            raise zipfile.BadZipFile("its end is missing")
+        return is_script(file)
+    except zipfile.BadZipFile as error:
+        raise DataInvalid(f"{file} is cut short or damaged: {error}") from error
 
 
 def _per_channel(name: str, values: tuple[float, ...], channels: int) -> Tensor:

@@ -6,10 +6,12 @@ from typing import Literal
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from models import tokenization
-from models.tokenization import BEGIN, END, SPECIAL_TOKENS
+from models.tokenization import BEGIN, END, SPECIAL_TOKENS, UNKNOWN
 
 Kind = Literal["words", "bpe", "chars"]
-BEGIN_TOKEN, END_TOKEN, UNKNOWN_TOKEN = SPECIAL_TOKENS[BEGIN], SPECIAL_TOKENS[END], SPECIAL_TOKENS[-1]
+BEGIN_TOKEN, END_TOKEN, UNKNOWN_TOKEN = SPECIAL_TOKENS[BEGIN], SPECIAL_TOKENS[END], SPECIAL_TOKENS[UNKNOWN]
+# Of words as people write them, far fewer are new; clauses without spaces nearly all are.
+MOST_UNKNOWN = 0.3
 
 
 def train_tokenizer(
@@ -39,6 +41,22 @@ def train_tokenizer(
     content = rules.to_str().encode()
     tokenization.Tokenizer(content)  # What a graph relies on is checked where it is made.
     return content
+
+
+def doubts(rules: bytes, validation: Iterable[str]) -> list[str]:
+    """Return what a person should know of a tokenizer, a line each: whether it reads texts that it did not see.
+
+    Args:
+        rules: As `train_tokenizer` returns them.
+        validation: Texts of the validation part.
+    """
+    rows = tokenization.Tokenizer(rules).encode_all(validation)
+    # The marks of beginning and end say nothing.
+    tokens = sum(len(ids) - 2 for ids in rows)
+    share = sum(ids.count(UNKNOWN) for ids in rows) / max(tokens, 1)
+    if share <= MOST_UNKNOWN:
+        return []
+    return [f"warning: {share:.0%} of the validation tokens are unknown; --tokens bpe can read any text"]
 
 
 def _rules(kind: Kind, punctuation: bool) -> Tokenizer:

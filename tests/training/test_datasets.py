@@ -76,7 +76,8 @@ def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_when_it_is_nowhere_the_error_names_the_ways(nowhere: Path) -> None:
-    with pytest.raises(DataUnavailable, match=r"(?s)make data.*apt-get install.*--data.*unreachable"):
+    ways = r"(?s)make data.*apt-get install.*python -m training fashion --data.*unreachable"
+    with pytest.raises(DataUnavailable, match=ways):
         fashion_mnist.locate(None)
 
 

@@ -153,6 +153,37 @@ def test_copies_are_dropped(folders: Path, grey: int) -> None:
 
 
 @pytest.mark.parametrize("grey", [0, 9, 17, 25, 33])
+def test_other_bytes_of_the_same_pixels_are_a_copy(folders: Path, grey: int) -> None:
+    put(folders / "dark" / "a copy.bmp", encoded(Image.new("L", (30, 20), grey), "BMP"))
+    put(folders / "light" / "a copy.png", png(grey, (9, 9)))
+    dataset, reading = load(folders, GREY)
+    parts = [greys(part) for part in (dataset.train, dataset.validation, dataset.test)]
+    assert [part.count(grey) for part in parts].count(0) == 2
+    assert all_greys(dataset).count(grey) == 2
+    assert (reading.duplicates, reading.conflicting) == (1, 1)
+
+
+def test_other_bytes_of_the_same_pixels_leave_train_for_test(part_folders: Path) -> None:
+    put(part_folders / "train" / "dark" / "copy.bmp", encoded(Image.new("L", (30, 20), 20), "BMP"))
+    dataset, reading = load(part_folders, GREY)
+    assert all_greys(dataset).count(20) == greys(dataset.test).count(20) == 1
+    assert reading.straddling == 1
+    assert dataset.train.labels_N.tolist() == [int(grey >= 200) for grey in greys(dataset.train)]
+
+
+@pytest.mark.parametrize("first", range(0, 30, 5))
+def test_ten_images_of_each_class_are_enough(tmp_path: Path, first: int) -> None:
+    for label, shades in SHADES.items():
+        for grey in shades[first : first + 10]:
+            put(tmp_path / label / f"{grey:03}.png", png(grey))
+    dataset, _ = load(tmp_path, GREY)
+    assert set(dataset.train.labels_N.tolist()) == set(dataset.test.labels_N.tolist()) == {0, 1}
+    assert len(dataset.validation) > 0
+    for part in (dataset.train, dataset.validation, dataset.test):
+        assert part.labels_N.tolist() == [int(grey >= 200) for grey in greys(part)]
+
+
+@pytest.mark.parametrize("grey", [0, 9, 17, 25, 33])
 def test_a_copy_under_another_label_stays_in_the_same_part(folders: Path, grey: int) -> None:
     put(folders / "light" / "copy.png", png(grey))
     dataset, reading = load(folders, GREY)
@@ -284,6 +315,78 @@ def test_a_class_may_be_called_train(folders: Path) -> None:
     assert load(folders, GREY)[0].labels == ("light", "train")
 
 
+@pytest.mark.parametrize(
+    ("names", "empty"),
+    [
+        (("Training", "Testing"), "validation"),
+        (("training", "evaluation"), "validation"),
+        (("Train", "eval"), "test"),
+    ],
+)
+def test_parts_go_by_other_names_too(part_folders: Path, names: tuple[str, str], empty: str) -> None:
+    for folder, name in zip(("train", "Test"), names, strict=True):
+        (part_folders / folder).rename(part_folders / name)
+    shutil.rmtree(part_folders / "val")
+    dataset, _ = load(part_folders, GREY)
+    assert dataset.labels == LABELS
+    kept = dataset.validation if empty == "test" else dataset.test
+    assert greys(kept) == [*range(20, 30), *range(220, 230)]
+
+
+def test_folders_of_classes_called_train_beside_another_stop(part_folders: Path) -> None:
+    shutil.rmtree(part_folders / "val")
+    (part_folders / "Test").rename(part_folders / "holdout")
+    with pytest.raises(DataInvalid, match="holds train, but other folders too: holdout; move those away"):
+        load(part_folders, GREY)
+
+
+def test_parts_without_one_to_train_on_stop(part_folders: Path) -> None:
+    shutil.rmtree(part_folders / "train")
+    with pytest.raises(DataInvalid, match="holds Test, val, but no folder train"):
+        load(part_folders, GREY)
+
+
+def test_two_folders_of_one_part_stop(part_folders: Path) -> None:
+    (part_folders / "Test").rename(part_folders / "dev")
+    with pytest.raises(DataInvalid, match="dev, val are all names of the validation part"):
+        load(part_folders, GREY)
+
+
+def test_parts_by_unknown_names_are_not_taken_for_classes(part_folders: Path) -> None:
+    for folder, name in (("train", "fold 1"), ("val", "fold 2"), ("Test", "fold 3")):
+        (part_folders / folder).rename(part_folders / name)
+    with pytest.raises(
+        DataInvalid, match=r"fold 1, fold 2, fold 3 look like parts, .* several hold dark, light; name"
+    ):
+        load(part_folders, GREY)
+
+
+def test_classes_may_all_hold_a_folder_of_one_name(folders: Path) -> None:
+    for label in LABELS:
+        (folders / label).rename(folders / "images")
+        (folders / label).mkdir()
+        (folders / "images").rename(folders / label / "images")
+    assert load(folders, GREY)[0].labels == LABELS
+
+
+def test_a_class_folder_with_a_blank_name_stops(folders: Path) -> None:
+    put(folders / "\u00a0" / "a.png", png(100))
+    with pytest.raises(DataInvalid, match="has a blank name, which is no label; rename it"):
+        load(folders, GREY)
+
+
+def test_labels_that_may_not_be_meant_so_are_told(folders: Path) -> None:
+    for number in range(6):
+        put(folders / "Dark" / f"{number}.png", png(100 + number))
+        put(folders / "None" / f"{number}.png", png(110 + number))
+    dataset, reading = load(folders, GREY)
+    assert dataset.labels == ("Dark", "None", "dark", "light")
+    assert reading.lines()[-2:] == [
+        "labels differ only in case: 'Dark', 'dark'",
+        "label 'None' looks like a missing value",
+    ]
+
+
 def test_an_empty_class_folder_stops(folders: Path) -> None:
     put(folders / "empty" / ".hidden", b"")
     (folders / "void" / "inner").mkdir(parents=True)
@@ -307,7 +410,9 @@ def test_fewer_than_two_classes_stop(tmp_path: Path) -> None:
     with pytest.raises(DataInvalid, match="has no class; a classifier needs two or more"):
         load(tmp_path, GREY)
     put(tmp_path / "only" / "a.png", png(1))
-    with pytest.raises(DataInvalid, match="has one class, 'only'"):
+    with pytest.raises(
+        DataInvalid, match=r"has one class, 'only'.*; 1 skipped: is in no class folder \(loose\.png\)"
+    ):
         load(tmp_path, GREY)
 
 

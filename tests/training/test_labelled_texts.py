@@ -1,5 +1,6 @@
 import csv
 import hashlib
+import re
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
@@ -42,7 +43,7 @@ def named(data: LabelledTexts, texts: list[LabelledText]) -> set[tuple[str, str]
 def same(text: str) -> str:
     """What two texts share that are the same."""
     caseless = unicodedata.normalize("NFC", text).casefold()
-    return " ".join(unicodedata.normalize("NFC", caseless).split())
+    return " ".join(re.findall(r"\w+|[^\w\s]+", unicodedata.normalize("NFC", caseless)))
 
 
 def test_every_row_comes_back_once_with_its_label(tmp_path: Path) -> None:
@@ -64,7 +65,7 @@ def test_the_parts_do_not_depend_on_the_order_of_the_rows(tmp_path: Path) -> Non
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
-@given(st.lists(st.tuples(st.text("aAbß \u0301\u00e9e\n", min_size=1), st.sampled_from(["spam", "ham"]))))
+@given(st.lists(st.tuples(st.text("aAbß \u0301\u00e9e\n!'", min_size=1), st.sampled_from(["spam", "ham"]))))
 def test_no_text_is_in_two_parts_and_none_is_lost(tmp_path: Path, rows: list[tuple[str, str]]) -> None:
     data = read(tmp_path, [*PLENTY, *rows])
     parts = [{same(text) for text, _ in part} for part in (data.train, data.validation, data.test)]
@@ -80,6 +81,15 @@ def test_copies_that_differ_in_case_or_space_are_dropped(tmp_path: Path, copy: s
     data = read(tmp_path, [*PLENTY, (copy, "spam")])
     assert named(data, everything(data)) == set(PLENTY)
     assert (data.reading.duplicates, data.reading.conflicting) == (1, 0)
+
+
+def test_copies_that_differ_in_the_space_around_a_sign_are_dropped(tmp_path: Path) -> None:
+    rows = [("film 3!", "spam"), ("Film 3 !", "spam"), ("film3!", "spam"), ("don't", "ham"), ("don ' t", "ham")]
+    assert read(tmp_path, [*PLENTY, *rows]).reading.duplicates == 2
+
+
+def test_texts_of_signs_alone_are_told_apart(tmp_path: Path) -> None:
+    assert read(tmp_path, [*PLENTY, ("!", "spam"), ("?", "spam"), ("\u0301", "ham")]).reading.duplicates == 0
 
 
 def test_copies_in_another_unicode_form_are_dropped(tmp_path: Path) -> None:
@@ -162,13 +172,38 @@ def test_a_row_of_no_known_part_is_skipped_and_told(tmp_path: Path) -> None:
     )
 
 
-def test_fewer_than_two_classes_stop(tmp_path: Path) -> None:
-    with pytest.raises(DataInvalid, match="has one class, 'spam'; a classifier needs two or more"):
-        read(tmp_path, [(f"text {number}", "spam") for number in range(40)])
+def test_fewer_than_two_classes_stop_and_tell_what_was_skipped(tmp_path: Path) -> None:
+    rows = [(f"text {number}", "spam") for number in range(40)]
+    with pytest.raises(DataInvalid, match=r"has one class, 'spam'; a classifier needs two or more$"):
+        read(tmp_path, rows)
+    told = r"two or more; 4 skipped: 'label' is empty \(line 42, line 43, line 44 and 1 more\)$"
+    with pytest.raises(DataInvalid, match=told):
+        read(tmp_path, [*rows, *[("text", "")] * 4])
+
+
+def test_ten_texts_of_each_class_are_enough(tmp_path: Path) -> None:
+    for start in range(0, 600, 20):
+        rows = [(f"number {number}", ("even", "odd")[number % 2]) for number in range(start, start + 20)]
+        data = read(tmp_path, rows)
+        assert {label for _, label in data.train} == {label for _, label in data.test} == {0, 1}
+        assert data.validation
+
+
+def test_labels_that_may_not_be_meant_so_are_kept_and_told(tmp_path: Path) -> None:
+    odd = [(f"{label} {number}", label) for label in ("Spam", "nan", "N/A") for number in range(6)]
+    data = read(tmp_path, [*PLENTY, *odd])
+    assert data.labels == ("N/A", "Spam", "ham", "nan", "spam")
+    assert data.reading.lines()[1:] == [
+        "labels differ only in case: 'Spam', 'spam'",
+        "label 'N/A' looks like a missing value",
+        "label 'nan' looks like a missing value",
+    ]
 
 
 def test_a_file_without_a_usable_row_stops(tmp_path: Path) -> None:
-    with pytest.raises(DataInvalid, match="no row that can be used; line 2: 'text' is empty"):
+    with pytest.raises(
+        DataInvalid, match=r"no row that can be used; 1 skipped: 'text' is empty \(line 2\); 1 skipped"
+    ):
         read(tmp_path, [("", "spam"), ("text", "")])
 
 

@@ -48,6 +48,23 @@ def test_the_same_pair_twice_is_dropped(tmp_path: Path) -> None:
     assert SequencePair("caf\u00e9", ("coffee",)) in everything(pairs)
 
 
+def test_targets_are_kept_as_a_model_writes_them(tmp_path: Path) -> None:
+    pairs = read(tmp_path, [*PLENTY, ("cafe", " un  cafe\u0301\n")])
+    assert SequencePair("cafe", ("un caf\u00e9",)) in everything(pairs)
+
+
+def test_sources_that_the_model_cannot_tell_apart_are_one(tmp_path: Path) -> None:
+    (tmp_path / "pairs.csv").write_text("source,target\nPolish,polnisch\npolish,polieren\na,b\nc,d\ne,f\n")
+    pairs = load(tmp_path / "pairs.csv", "source", "target", seen_as=str.casefold)
+    assert SequencePair("Polish", ("polnisch", "polieren")) in everything(pairs)
+
+
+def test_three_sources_are_enough(tmp_path: Path) -> None:
+    for start in range(0, 90, 3):
+        pairs = read(tmp_path, [(f"source {number}", "target") for number in range(start, start + 3)])
+        assert [len(part) for part in (pairs.train, pairs.validation, pairs.test)] == [1, 1, 1]
+
+
 def test_the_case_of_a_source_counts(tmp_path: Path) -> None:
     pairs = everything(read(tmp_path, [*PLENTY, ("polish", "polieren"), ("Polish", "polnisch")]))
     assert {SequencePair("polish", ("polieren",)), SequencePair("Polish", ("polnisch",))} < set(pairs)

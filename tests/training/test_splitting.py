@@ -50,7 +50,7 @@ def test_fractions_that_leave_nothing_to_train_on_stop(validation: float, test: 
 
 
 def test_parts_go_by_the_names_people_use() -> None:
-    names = {"train": " Train ", "test": "TEST"}
-    assert {part: part_named(name) for part, name in names.items()} == {"train": "train", "test": "test"}
-    assert {part_named(name) for name in ("val", "VALID", "Validation", "dev")} == {"validation"}
-    assert [part_named(name) for name in ("", "training", "holdout")] == [None] * 3
+    assert {part_named(name) for name in (" Train ", "Training")} == {"train"}
+    assert {part_named(name) for name in ("val", "VALID", "Validation", "dev", "eval")} == {"validation"}
+    assert {part_named(name) for name in ("TEST", "Testing", "evaluation")} == {"test"}
+    assert [part_named(name) for name in ("", "trained", "holdout")] == [None] * 3

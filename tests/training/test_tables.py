@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from training.datasets.reading import Reading, Skipped
@@ -64,15 +64,80 @@ def test_every_text_format_gives_the_same_rows(tmp_path: Path, name: str, conten
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.tuples(cells, cells), min_size=1), st.sampled_from([("csv", "excel"), ("tsv", "excel-tab")]))
-def test_what_was_written_with_quotes_is_read_back(
-    tmp_path: Path, rows: list[tuple[str, str]], kind: tuple[str, str]
-) -> None:
+@given(st.lists(st.tuples(cells, cells), min_size=1))
+def test_what_was_written_with_quotes_is_read_back(tmp_path: Path, rows: list[tuple[str, str]]) -> None:
     buffer = io.StringIO()
-    csv.writer(buffer, dialect=kind[1]).writerows([("a", "b"), *rows])
-    table = read_table(written(tmp_path, f"table.{kind[0]}", buffer.getvalue()))
+    csv.writer(buffer).writerows([("a", "b"), *rows])
+    table = read_table(written(tmp_path, "table.csv", buffer.getvalue()))
     assert contents(table) == rows
     assert table.skipped == []
+
+
+def is_plain_in_tsv(cell: str) -> bool:
+    return "\t" not in cell or not set("\r\n") & set(cell)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(*[cells.filter(is_plain_in_tsv)] * 2), min_size=1))
+@example([("a", "of\ntwo\rlines"), ('"', "a\ttab")])
+def test_a_tsv_that_was_written_with_quotes_is_read_back(tmp_path: Path, rows: list[tuple[str, str]]) -> None:
+    buffer = io.StringIO()
+    csv.writer(buffer, dialect="excel-tab").writerows([("a", "b"), *rows])
+    table = read_table(written(tmp_path, "table.tsv", buffer.getvalue()))
+    assert contents(table) == rows
+    assert table.skipped == []
+
+
+# A text in quotes is read without them, so that one cannot be told from one that was quoted.
+unquoted = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\t\r\n")).filter(
+    lambda text: not text.endswith('"')
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(unquoted, min_size=1))
+@example(['"So', "it", 'goes" she'])
+@example(['"'])
+def test_a_tsv_that_was_written_without_quotes_keeps_every_line(tmp_path: Path, texts: list[str]) -> None:
+    lines = [f"{text}\t1\n" for text in texts]
+    table = read_table(written(tmp_path, "table.tsv", "text\tlabel\n" + "".join(lines)))
+    assert contents(table) == [(text, "1") for text in texts]
+    assert table.skipped == []
+
+
+@pytest.mark.parametrize(
+    ("content", "rows"),
+    [
+        ('a\tb\n"x\t1\ny\t2\nz\t3\n', [('"x', "1"), ("y", "2"), ("z", "3")]),
+        ('a\tb\n"x\t1\ny"\t2\nz\t3\n', [('"x', "1"), ('y"', "2"), ("z", "3")]),
+        ('a\tb\n"x" he said\t1\r\ny\t2\r\n', [('"x" he said', "1"), ("y", "2")]),
+        ('a\tb\n1\t"x\n2\ty\n3\tz\n', [("1", '"x'), ("2", "y"), ("3", "z")]),
+        ('a\tb\tc\n"x\t1"\t2\n', [('"x', '1"', "2")]),
+        ('a\tb\n"x\ny"\t1\n"z ""w"""\t2\n', [("x\ny", "1"), ('z "w"', "2")]),
+    ],
+)
+def test_a_stray_quote_in_a_tsv_is_a_character(tmp_path: Path, content: str, rows: list[tuple[str, ...]]) -> None:
+    table = read_table(written(tmp_path, "a.tsv", content))
+    assert contents(table) == rows
+    assert table.skipped == []
+
+
+def test_a_stray_quote_in_a_csv_costs_its_own_line_only(tmp_path: Path) -> None:
+    table = read_table(written(tmp_path, "a.csv", 'a,b\n"x,1\ny,2\n"z"w,3\n\n"v,4\n'))
+    assert contents(table) == [("y", "2")]
+    assert table.skipped == [Skipped(f"line {n}", "has quotes that do not match") for n in (2, 4, 6)]
+
+
+def test_every_line_of_a_row_that_does_not_fit_is_counted(tmp_path: Path) -> None:
+    table = read_table(written(tmp_path, "a.csv", 'a,b\n"x\ny\nz",1,2\nx,1\n'))
+    assert contents(table) == [("x", "1")]
+    assert table.skipped == [Skipped(f"line {n}", "has 3 fields where the header has 2") for n in (2, 3, 4)]
+
+
+def test_many_stray_quotes_take_no_longer(tmp_path: Path) -> None:
+    lines = "".join(f'"x "" {number},1\n' for number in range(20_000))
+    table = read_table(written(tmp_path, "a.csv", f"a,b\n{lines}x,1\n"))
+    assert len(table.rows) + len(table.skipped) == 20_001
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -93,6 +158,14 @@ def test_a_cell_may_be_a_whole_book(tmp_path: Path) -> None:
     assert contents(read_table(written(tmp_path, "a.csv", f"a,b\n{book},1\n"))) == [(book, "1")]
 
 
+def test_a_doubled_column_that_nobody_asks_for_does_no_harm(tmp_path: Path) -> None:
+    file = written(tmp_path, "a.csv", "a,x,b,x\n0,1,2,3\n")
+    assert read_table(file, ["a", "b"]).rows[0].cells == {"a": "0", "b": "2"}
+    for wanted in (["a", "x"], None):
+        with pytest.raises(DataInvalid, match="more than one column is called 'x'"):
+            read_table(file, wanted)
+
+
 def test_only_the_wanted_columns_are_kept(tmp_path: Path) -> None:
     table = read_table(written(tmp_path, "a.csv", ",b,,a\n0,1,2,3\n"), ["a", "b"])
     assert table.rows[0].cells == {"a": "3", "b": "1"}
@@ -108,14 +181,23 @@ def test_only_the_wanted_columns_are_kept(tmp_path: Path) -> None:
         ("a.csv", b"a,b\nx\nx,1\n", [("line 2", "has 1 fields where the header has 2")]),
         ("a.tsv", b"a\tb\nx\t1\nx\t1\t2\n", [("line 3", "has 3 fields where the header has 2")]),
         ("a.csv", b'a,b\n"x"y,1\nx,1\n', [("line 2", "has quotes that do not match")]),
-        ("a.csv", b'a,b\nx,1\n"x,1\ny,1\nz,1\n', [("lines 3 to 5", "has quotes that do not match")]),
+        ("a.csv", b'a,b\nx,1\n"x,1\n', [("line 3", "has quotes that do not match")]),
         ("a.jsonl", b'{"a": "\xff", "b": 1}\n{"a": "x", "b": 1}\n', [("line 1", "is not UTF-8")]),
         ("a.jsonl", b'{"a": "\\ud800", "b": 1}\n{"a": "x", "b": 1}\n', [("line 1", "is not UTF-8")]),
         ("a.jsonl", b'{"a": "\\u0000", "b": 1}\n{"a": "x", "b": 1}\n', [("line 1", "holds a NUL byte")]),
         ("a.jsonl", b'{"a": "x", "b": 1}\n\n{"a": \n', [("line 3", "is not JSON")]),
-        ("a.jsonl", b'{"a": "x", "b": 1}\n' + b"[" * 100_000, [("line 2", "is not JSON")]),
+        ("a.jsonl", b'{"a": "x", "b": 1}\n' + b'{"a":' * 100_000, [("line 2", "is not JSON")]),
         ("a.jsonl", b'{"a": "x", "b": 1}\n{"a": ' + b"1" * 5000 + b"}", [("line 2", "is not JSON")]),
-        ("a.jsonl", b'["x"]\n{"a": "x", "b": 1}\n7\n', [(f"line {n}", "is not a JSON object") for n in (1, 3)]),
+        ("a.jsonl", b'{"a": "x", "b": 1}\n7\n', [("line 2", "is not a JSON object")]),
+        (
+            "a.json",
+            b'[\n{"a": "y", "b": 2},\n{"a": "x", "b": 1}\n]\n',
+            [
+                ("line 1", "is a list, or begins one; an object a line is wanted"),
+                ("line 2", "is not JSON"),
+                ("line 4", "is not JSON"),
+            ],
+        ),
         (
             "a.jsonl",
             b'{"a": ["x"], "b": 1}\n{"a": "x", "b": 1}\n',
@@ -154,9 +236,18 @@ def test_values_that_are_no_text_are_spelled_out(tmp_path: Path) -> None:
         ("a.csv", "a,b\nx,1\n".encode("utf-16"), "its header is not UTF-8|its header holds a NUL"),
         ("a.csv", "a,b\nx,1\n".encode("utf-16-le"), "its header holds a NUL byte; save the file as UTF-8"),
         ("a.csv", b'"a"b,c\nx,1\n', "its header cannot be read"),
-        ("a.csv", b"a,b\nx\ny\n", "no row that can be read; line 2 has 1 fields where the header has 2"),
-        ("a.json", b'[\n{"a": 1}\n]', "has no column 'b'; its columns are 'a'"),
-        ("a.json", b'[{"a": 1, "b": 2}]', "no row that can be read; line 1 is not a JSON object"),
+        ("a.csv", b"a,b\nx\ny\n", r"no row that can be read; 2 skipped: has 1 fields .* \(line 2, line 3\)"),
+        (
+            "a.json",
+            b'[\n{"a": 1}\n]',
+            r"has no column 'b'; its columns are 'a'; 1 skipped: is a list, .*; 1 skipped: is not JSON",
+        ),
+        (
+            "a.json",
+            b'[{"a": 1, "b": 2}]',
+            "no row that can be read; 1 skipped: is a list, or begins one; an object a line is wanted",
+        ),
+        ("a.csv", b"a,b\n\xe9,1\n", r"no row that can be read; .*is not UTF-8 \(line 2\); save the file as UTF-8"),
         ("a.txt", b"a,b\nx,1\n", r"unknown ending; known are \.csv, \.tsv, "),
         ("a", b"a,b\nx,1\n", "unknown ending"),
         ("a.gz", b"a,b\nx,1\n", "unknown ending"),
@@ -295,6 +386,11 @@ def test_a_reading_tells_counts_by_reason_and_the_first_places() -> None:
 
 def test_a_reading_without_trouble_is_one_line() -> None:
     assert Reading(7, ()).lines() == ["7 examples read, 0 skipped"]
+
+
+def test_a_reading_tells_what_to_do_about_the_encoding() -> None:
+    reading = Reading(7, (Skipped("line 2", "is not UTF-8"),), notes=("a note",))
+    assert reading.lines()[1:] == ["1 skipped: is not UTF-8 (line 2); save the file as UTF-8", "a note"]
 
 
 def test_a_reading_with_many_reasons_stays_short() -> None:

@@ -1,3 +1,4 @@
+import argparse
 import re
 from collections import OrderedDict
 from pathlib import Path
@@ -13,9 +14,9 @@ from training.architectures import zoo
 from training.architectures.convolutional import ConvNet
 from training.architectures.heads import head_name, replace_head
 from training.architectures.prepared import Prepared
-from training.architectures.weights import WeightsUnfit, load_weights, plain_names, read_weights
+from training.architectures.weights import load_weights, plain_names, read_weights
 from training.classifier import Classifier
-from training.errors import DataUnavailable
+from training.errors import OptionInvalid, UnknownArchitecture, WeightsUnavailable, WeightsUnfit
 from training.export import Exported, script
 
 MAX_PIXELS = 1_000_000
@@ -95,8 +96,26 @@ def test_preprocessing_is_that_of_the_published_weights() -> None:
     assert (decoding.interpolation, decoding.max_pixels) == ("bicubic", MAX_PIXELS)
 
 
+def test_preprocessing_of_another_size_cuts_the_same_share_out() -> None:
+    decoding = zoo.build("resnet18", LABELS, "none", MAX_PIXELS, size=64).decoding
+    assert (decoding.size, decoding.fit, decoding.shorter_side) == ((64, 64), "crop", 73)
+
+
+@pytest.mark.parametrize(("arch", "size"), [("vit_b_32", 64), ("maxvit_t", 448)])
+def test_position_embeddings_are_for_the_size_that_was_asked_for(arch: str, size: int) -> None:
+    with torch.device("meta"):
+        network = zoo._network(arch, LABELS, init_weights=False, size=size).eval()
+        assert network(torch.rand(1, 3, size, size)).shape == (1, LABELS)
+    with pytest.raises(OptionInvalid, match=f"--size {size + 1}: {arch} takes none such"):
+        build_of_size(arch, size + 1)
+
+
+def build_of_size(arch: str, size: int) -> Prepared:
+    return zoo.build(arch, LABELS, "none", MAX_PIXELS, size)
+
+
 def test_an_unknown_architecture_is_refused_by_name() -> None:
-    with pytest.raises(zoo.UnknownArchitecture, match=r"no classifier 'resnet19'; it has alexnet, .*resnet18"):
+    with pytest.raises(UnknownArchitecture, match=r"no classifier 'resnet19'; it has alexnet, .*resnet18"):
         build("resnet19")
 
 
@@ -124,6 +143,32 @@ def test_a_state_dict_is_loaded_however_it_was_saved(
     renamed = OrderedDict((prefix + name, tensor) for name, tensor in state.items())
     checkpoint: object = renamed if wrapper is None else {"epoch": 3, wrapper: renamed}
     assert same(build("squeezenet1_1", saved(tmp_path, checkpoint)).network, state)
+
+
+def test_a_checkpoint_of_torchvisions_own_script_is_loaded(tmp_path: Path, state: dict[str, Tensor]) -> None:
+    checkpoint = {"model": state, "epoch": 3, "args": argparse.Namespace(lr=0.1, data_path="/data", amp=False)}
+    assert same(build("squeezenet1_1", saved(tmp_path, checkpoint)).network, state)
+
+
+@pytest.mark.parametrize("prefix", ["backbone.", "model.net.", "module.encoder."])
+def test_what_stands_before_every_name_is_left_out(tmp_path: Path, state: dict[str, Tensor], prefix: str) -> None:
+    renamed = {prefix + name: tensor for name, tensor in state.items()}
+    assert same(build("squeezenet1_1", saved(tmp_path, renamed)).network, state)
+    with pytest.raises(WeightsUnfit, match=r"its head .* is for 7 labels, and there are 9"):
+        build("squeezenet1_1", saved(tmp_path, renamed), num_labels=9)
+
+
+def test_a_part_that_was_wrapped_by_itself_is_loaded(tmp_path: Path, state: dict[str, Tensor]) -> None:
+    renamed = {name.replace("features.", "features.module."): tensor for name, tensor in state.items()}
+    assert same(build("squeezenet1_1", saved(tmp_path, renamed)).network, state)
+
+
+def test_names_that_have_nothing_in_common_with_the_networks_are_told(
+    tmp_path: Path, state: dict[str, Tensor]
+) -> None:
+    changed = {f"a.{name}.b": tensor for name, tensor in state.items()} | {"c": torch.zeros(1)}
+    with pytest.raises(WeightsUnfit, match=r"missing features.* and \d+ more; unexpected a\.features"):
+        build("squeezenet1_1", saved(tmp_path, changed))
 
 
 SMALL_NETWORKS = {
@@ -200,7 +245,7 @@ def test_a_file_of_anything_else_is_refused(tmp_path: Path, content: bytes) -> N
 
 
 def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
-    with pytest.raises(DataUnavailable, match="No such file"):
+    with pytest.raises(WeightsUnavailable, match="No such file"):
         build("resnet18", tmp_path / "none.pth")
 
 
@@ -228,5 +273,5 @@ def test_weights_that_cannot_be_downloaded_are_told(monkeypatch: pytest.MonkeyPa
         raise URLError("the network is unreachable")
 
     monkeypatch.setattr(ResNet18_Weights, "get_state_dict", unreachable)
-    with pytest.raises(DataUnavailable, match=r"ResNet18_Weights.* cannot be downloaded: .*unreachable"):
+    with pytest.raises(WeightsUnavailable, match=r"ResNet18_Weights.* cannot be downloaded: .*unreachable"):
         build("resnet18", "DEFAULT")

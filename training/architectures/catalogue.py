@@ -1,8 +1,9 @@
 """Every architecture by name, and how it is sized by the options."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Literal
 
+import torch
 from torch import nn
 
 from models.tokenization import Tokenizer
@@ -52,6 +53,22 @@ def image_network(input_size: tuple[int, int, int], num_labels: int, options: Im
     Raises:
         OptionInvalid: There is none of that name, or it does not take such images.
     """
+    network = _image_network(input_size, num_labels, options)
+    _try(network, input_size, options.arch)
+    return network
+
+
+def check_name(arch: str, known: Collection[str]) -> None:
+    """Refuse a name that stands for nothing; before the data are read, for that may take long.
+
+    Raises:
+        OptionInvalid: Naming what there is.
+    """
+    if arch not in known:
+        raise OptionInvalid(f"--arch: no {arch!r}; there are {', '.join(known)}")
+
+
+def _image_network(input_size: tuple[int, int, int], num_labels: int, options: ImageOptions) -> nn.Module:
     try:
         match options.arch:
             case "convnet":
@@ -66,10 +83,21 @@ def image_network(input_size: tuple[int, int, int], num_labels: int, options: Im
     # Imported when asked for: torchvision's models take seconds to import.
     from training.architectures import zoo
 
-    if options.arch not in zoo.names():
-        raise OptionInvalid(f"--arch: no {options.arch!r}; there are {', '.join([*IMAGES, *zoo.names()])}")
+    check_name(options.arch, [*IMAGES, *zoo.names()])
     _check_colour(input_size, options.arch)
-    return zoo.build(options.arch, num_labels, "none", max_pixels=1).network
+    return zoo.build(options.arch, num_labels, "none", max_pixels=1, size=input_size[1]).network
+
+
+def _try(network: nn.Module, input_size: tuple[int, int, int], arch: str) -> None:
+    """Refuse a network that fails on images of that size, as many do on small ones, each in a layer of its own."""
+    try:
+        with torch.random.fork_rng(devices=[]), torch.inference_mode():
+            network.eval()(torch.zeros(2, *input_size))
+    except Exception as error:  # The layers raise what they please.
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        _, H, W = input_size
+        raise OptionInvalid(f"--size {H}: {arch} cannot take images of {H} x {W} pixels: {reason}") from error
+    network.train()
 
 
 def text_network(rules: Tokenizer, num_labels: int, options: TextOptions) -> nn.Module:
@@ -83,6 +111,7 @@ def text_network(rules: Tokenizer, num_labels: int, options: TextOptions) -> nn.
     Raises:
         OptionInvalid: There is none of that name, or its sizes do not go together.
     """
+    check_name(options.arch, TEXTS)
     vocabulary, dim, layers, dropout = rules.size, options.dim, options.layers, options.dropout
     try:
         match options.arch:
@@ -102,7 +131,7 @@ def text_network(rules: Tokenizer, num_labels: int, options: TextOptions) -> nn.
                 )
     except ValueError as error:
         raise OptionInvalid(f"--arch {options.arch}: {error}") from error
-    raise OptionInvalid(f"--arch: no {options.arch!r}; there are {', '.join(TEXTS)}")
+    raise AssertionError(f"{options.arch} is in the table, and is not built")
 
 
 def _recurrent(cell: Literal["lstm", "gru"], vocabulary: int, num_labels: int, options: TextOptions) -> Recurrent:
@@ -123,8 +152,7 @@ def sequence_network(source_vocabulary: int, target_vocabulary: int, options: Se
     Raises:
         OptionInvalid: There is none of that name, or its sizes do not go together.
     """
-    if options.arch not in SEQUENCES:
-        raise OptionInvalid(f"--arch: no {options.arch!r}; there are {', '.join(SEQUENCES)}")
+    check_name(options.arch, SEQUENCES)
     try:
         return Seq2Seq(
             source_vocabulary,
@@ -144,4 +172,4 @@ def sequence_network(source_vocabulary: int, target_vocabulary: int, options: Se
 
 def _check_colour(input_size: tuple[int, int, int], arch: str) -> None:
     if input_size[0] != 3:
-        raise OptionInvalid(f"--arch {arch}: it takes images in colour; give --color RGB")
+        raise OptionInvalid(f"--arch {arch}: it takes images in colour, and these are grey")

@@ -1,5 +1,6 @@
 """State dicts that others saved: read, brought to plain names, and loaded with errors that say what is off."""
 
+import argparse
 import re
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -9,21 +10,17 @@ import torch
 from torch import Tensor, nn
 
 from training.architectures.heads import head_name
-from training.errors import DataUnavailable, TrainingError
+from training.errors import WeightsUnavailable, WeightsUnfit
 
 # What training loops save the state dict under, beside the optimizer's.
 WRAPPERS = ("state_dict", "model_state_dict", "model")
-# What DistributedDataParallel and torch.compile put before each name.
-WRAPPED_NAME = re.compile(r"^(?:module\.|_orig_mod\.)+")
+# What DistributedDataParallel and torch.compile put before each name; or within it, if they wrapped a part.
+WRAPPED_NAME = re.compile(r"(^|\.)(?:module\.|_orig_mod\.)+")
 # The auxiliary classifiers of Inception, which only its own training uses.
 AUXILIARY_NAME = re.compile(r"(?:AuxLogits|aux[12])\.")
 # torchvision's DenseNet files are older than the rule that the name of a module holds no dot.
 DENSE_LAYER_NAME = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
 MOST_NAMED = 4
-
-
-class WeightsUnfit(TrainingError):
-    """A file holds no weights, or not those of the architecture and the labels."""
 
 
 def read_weights(file: Path) -> dict[str, Tensor]:
@@ -32,13 +29,15 @@ def read_weights(file: Path) -> dict[str, Tensor]:
     Only tensors are read and no code is run: a file that holds a whole pickled module is refused.
 
     Raises:
-        DataUnavailable: The file cannot be read.
+        WeightsUnavailable: The file cannot be read.
         WeightsUnfit: It holds no state dict.
     """
     try:
-        saved = torch.load(file, map_location="cpu", weights_only=True)
+        # torchvision's own training script saves its arguments beside the weights: plain values, and no code.
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            saved = torch.load(file, map_location="cpu", weights_only=True)
     except OSError as error:
-        raise DataUnavailable(f"the weights {file} cannot be read: {error.strerror}") from error
+        raise WeightsUnavailable(f"the weights {file} cannot be read: {error.strerror}") from error
     except Exception as error:  # Foreign bytes make the unpickler raise anything: UnpicklingError, RuntimeError...
         wanted = "torch.save(network.state_dict(), file) writes one"
         raise WeightsUnfit(f"{file} is not a state dict of tensors alone; {wanted}") from error
@@ -57,7 +56,7 @@ def _unwrap(saved: object, file: Path) -> dict[str, Tensor]:
 
 def plain_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the tensors under the names of the bare network, less the auxiliary classifiers."""
-    bare = {WRAPPED_NAME.sub("", name): tensor for name, tensor in state.items()}
+    bare = {WRAPPED_NAME.sub(r"\1", name): tensor for name, tensor in state.items()}
     return {
         DENSE_LAYER_NAME.sub(r"\1\2", name): tensor
         for name, tensor in bare.items()
@@ -66,7 +65,7 @@ def plain_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def load_weights(network: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
-    """Load a state dict with plain names.
+    """Load a state dict with plain names, which may all begin with the name of what the network was part of.
 
     Args:
         network: Takes the weights; left half loaded if they do not fit.
@@ -78,6 +77,7 @@ def load_weights(network: nn.Module, state: Mapping[str, Tensor], source: str) -
             those that are missing and unexpected.
     """
     expected = network.state_dict()
+    state = _without_prefix(state, expected)
     shapes = {
         name: f"{name} is {_shape(state[name])}, not {_shape(tensor)}"
         for name, tensor in expected.items()
@@ -97,6 +97,21 @@ def load_weights(network: nn.Module, state: Mapping[str, Tensor], source: str) -
     if any(lists.values()):
         found = "; ".join(f"{kind} {_some(names)}" for kind, names in lists.items() if names)
         raise WeightsUnfit(f"{source} does not fit {type(network).__name__}: {found}")
+
+
+def _without_prefix(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Leave out what stands before every name, if the names are known without it, and none is with it."""
+    if not state or state.keys() & expected.keys():
+        return state
+    first = next(iter(state))
+    for dot in re.finditer(r"\.", first):
+        prefix = first[: dot.end()]
+        if not all(name.startswith(prefix) for name in state):
+            break
+        bare = plain_names({name.removeprefix(prefix): tensor for name, tensor in state.items()})
+        if bare.keys() & expected.keys():
+            return bare
+    return state
 
 
 def _shape(tensor: Tensor) -> str:

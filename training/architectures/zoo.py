@@ -14,15 +14,11 @@ from training.architectures.heads import replace_head
 from training.architectures.prepared import Prepared
 from training.architectures.weights import load_weights, plain_names, read_weights
 from training.downloads import socket_timeout
-from training.errors import DataUnavailable, TrainingError
+from training.errors import OptionInvalid, UnknownArchitecture, WeightsUnavailable
 
 # "DEFAULT": torchvision's best published; "none": drawn at random; else the file of a state dict.
 Weights = Literal["DEFAULT", "none"] | Path
 DOWNLOAD_TIMEOUT_S = 30.0
-
-
-class UnknownArchitecture(TrainingError):
-    """torchvision has no classifier of that name."""
 
 
 class PlainGoogLeNet(GoogLeNet):  # type: ignore[misc]
@@ -52,7 +48,7 @@ def names() -> list[str]:
     return known
 
 
-def build(arch: str, num_labels: int, weights: Weights, max_pixels: int) -> Prepared:
+def build(arch: str, num_labels: int, weights: Weights, max_pixels: int, size: int | None = None) -> Prepared:
     """Build a classifier of images in colour.
 
     Args:
@@ -61,6 +57,7 @@ def build(arch: str, num_labels: int, weights: Weights, max_pixels: int) -> Prep
             replaced by a new one, still to be trained.
         weights: A file's head must have `num_labels` labels already.
         max_pixels: Most pixels an image file may have.
+        size: Pixels a side of the images; None: as the published weights want it.
 
     Returns:
         The network, in training mode, and the preprocessing of the architecture's published weights, which holds
@@ -68,35 +65,42 @@ def build(arch: str, num_labels: int, weights: Weights, max_pixels: int) -> Prep
 
     Raises:
         UnknownArchitecture: torchvision has none of that name.
-        DataUnavailable: The weights cannot be downloaded or read.
+        OptionInvalid: It takes no images of that size.
+        WeightsUnavailable: The weights cannot be downloaded or read.
         WeightsUnfit: They are not those of this architecture, or of another number of labels.
     """
     if arch not in names():
         raise UnknownArchitecture(f"torchvision has no classifier {arch!r}; it has {', '.join(names())}")
     published = models.get_model_weights(arch).DEFAULT
     if weights == "none":
-        network = _network(arch, num_labels, init_weights=True)
+        network = _network(arch, num_labels, init_weights=True, size=size)
     elif weights == "DEFAULT":
-        network = _network(arch, len(published.meta["categories"]), init_weights=False)
+        network = _network(arch, len(published.meta["categories"]), init_weights=False, size=size)
         load_weights(network, _download(published), str(published))
         if num_labels != len(published.meta["categories"]):
             replace_head(network, num_labels)
     else:
-        network = _network(arch, num_labels, init_weights=False)
+        network = _network(arch, num_labels, init_weights=False, size=size)
         load_weights(network, read_weights(weights), str(weights))
     preset = published.transforms()
-    return Prepared(network, torch.tensor(preset.mean), torch.tensor(preset.std), _decoding(preset, max_pixels))
+    decoding = _decoding(preset, max_pixels, size)
+    return Prepared(network, torch.tensor(preset.mean), torch.tensor(preset.std), decoding)
 
 
-def _network(arch: str, num_labels: int, init_weights: bool) -> nn.Module:
+def _network(arch: str, num_labels: int, init_weights: bool, size: int | None = None) -> nn.Module:
     if arch in PLAIN:
         # `transform_input` belongs to the published weights and is no tensor: a state dict does not tell.
         return PLAIN[arch](num_labels, aux_logits=False, transform_input=True, init_weights=init_weights)
     options: dict[str, Any] = {"num_classes": num_labels}
+    # The position embeddings of these are for one size.
     if arch.startswith("vit_"):
-        # Its position embedding is for one size, that of the published weights.
-        options["image_size"] = models.get_model_weights(arch).DEFAULT.transforms().crop_size[0]
-    network: nn.Module = models.get_model(arch, weights=None, **options)
+        options["image_size"] = size or models.get_model_weights(arch).DEFAULT.transforms().crop_size[0]
+    if arch.startswith("maxvit_") and size:
+        options["input_size"] = (size, size)
+    try:
+        network: nn.Module = models.get_model(arch, weights=None, **options)
+    except (ValueError, AssertionError) as error:
+        raise OptionInvalid(f"--size {size}: {arch} takes none such: {str(error).splitlines()[0]}") from error
     return network
 
 
@@ -106,17 +110,19 @@ def _download(published: models.WeightsEnum) -> dict[str, Tensor]:
             state = published.get_state_dict(progress=sys.stderr.isatty(), check_hash=True)
     except (OSError, RuntimeError) as error:
         reason = f"{error}; weights can be given as a file too"
-        raise DataUnavailable(f"{published} cannot be downloaded: {reason}") from error
+        raise WeightsUnavailable(f"{published} cannot be downloaded: {reason}") from error
     return plain_names(state)
 
 
-def _decoding(preset: Any, max_pixels: int) -> ImageDecoding:  # noqa: ANN401 (torchvision is not typed)
-    (size,), (shorter_side,) = preset.crop_size, preset.resize_size
+def _decoding(preset: Any, max_pixels: int, size: int | None) -> ImageDecoding:  # noqa: ANN401 (torchvision is not typed)
+    (crop,), (shorter_side,) = preset.crop_size, preset.resize_size
+    size = size or crop
     return ImageDecoding(
         color="RGB",
         size=(size, size),
         fit="crop",
-        shorter_side=shorter_side,
+        # Of another size, the same share of the image.
+        shorter_side=round(size * shorter_side / crop),
         interpolation=preset.interpolation.value,
         max_pixels=max_pixels,
     )

@@ -1,6 +1,6 @@
 """The classes of a labelled data set, and whether there is enough of each to train and to measure."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -10,8 +10,10 @@ from training.errors import DataInvalid
 
 REMEDIES: dict[Part, str] = {
     "train": "add examples of each, or leave the class out",
-    "test": "add examples of each, leave the class out, raise the test fraction, or say which part each is in",
+    "test": "add examples of each, leave the class out, or say which part each is in",
 }
+# How programs write that there is no value, without case.
+MISSING_VALUES = frozenset({"nan", "null", "none", "n/a", "na", "#n/a", "<na>"})
 
 
 def check_two_classes(source: Path, labels: Sequence[str]) -> None:
@@ -38,9 +40,47 @@ def check_classes(source: Path, labels: Sequence[str], parts: Mapping[Part, Iter
     """
     check_two_classes(source, labels)
     counts = {part: Counter(indices) for part, indices in parts.items()}
-    total = sum(counts.values(), Counter[int]())
     for part, remedy in REMEDIES.items():
-        missing = [f"{label!r} ({total[i]} in all)" for i, label in enumerate(labels) if not counts[part][i]]
-        if missing:
-            raise DataInvalid(f"{source}: no {part} example of {listed(missing)}; {remedy}")
+        if missing := _missing(part, labels, counts):
+            raise DataInvalid(f"{source}: no {part} example of {missing}; {remedy}")
     check_parts(source, {part: count.total() for part, count in counts.items()})
+
+
+def check_left(cause: str, remedy: str, labels: Sequence[str], parts: Mapping[Part, Iterable[int]]) -> None:
+    """Refuse what an option has left of a data set, if it cannot train or measure each class any more.
+
+    Args:
+        cause: The option, as it was given.
+        remedy: What to do about it.
+        labels: Every class.
+        parts: The class indices of the examples of each part that are left.
+
+    Raises:
+        DataInvalid: Naming the option, the classes and the remedy.
+    """
+    counts = {part: Counter(indices) for part, indices in parts.items()}
+    for part in REMEDIES:
+        if missing := _missing(part, labels, counts):
+            raise DataInvalid(f"{cause} leaves no {part} example of {missing}; {remedy}")
+
+
+def oddities(labels: Sequence[str]) -> tuple[str, ...]:
+    """Return what a person should know of labels that may not be meant so, a line each."""
+    alike: defaultdict[str, list[str]] = defaultdict(list)
+    for label in labels:
+        alike[label.casefold()].append(label)
+    by_case = [
+        f"labels differ only in case: {listed([repr(label) for label in same])}"
+        for same in alike.values()
+        if len(same) > 1
+    ]
+    missing = [
+        f"label {label!r} looks like a missing value" for label in labels if label.casefold() in MISSING_VALUES
+    ]
+    return (*by_case, *missing)
+
+
+def _missing(part: Part, labels: Sequence[str], counts: Mapping[Part, Counter[int]]) -> str:
+    """Name the classes that have nothing in a part; an empty text if all have something."""
+    total = sum(counts.values(), Counter[int]())
+    return listed([f"{label!r} ({total[i]} in all)" for i, label in enumerate(labels) if not counts[part][i]])

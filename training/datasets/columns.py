@@ -2,16 +2,16 @@
 
 import difflib
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from training.datasets.reading import Skipped, listed
+from training.datasets.reading import NOT_UTF8, Skipped, listed
 from training.errors import DataInvalid
 
 LONGEST_NAME = 40
 
-NOT_UTF8 = "is not UTF-8"
 HOLDS_NUL = "holds a NUL byte"
 
 
@@ -42,8 +42,10 @@ class Columns:
             raise DataInvalid(f"{self.file}: its header {flaw}; save the file as UTF-8")
         if not any(header):
             raise DataInvalid(f"{self.file} has no header: its first line must name the columns")
-        # An index column often has no name; nobody can ask for it, so two of them do no harm.
-        if twice := sorted({name for name in self.names if name and self.names.count(name) > 1}):
+        # Columns that nobody asks for do no harm; an index column often has no name at all.
+        counts = Counter(self.names)
+        asked_for = self.names if self.wanted is None else self.wanted
+        if twice := sorted({name for name in asked_for if name and counts[name] > 1}):
             raise DataInvalid(f"{self.file}: more than one column is called {_quoted(twice)}")
         self.check_wanted()
 

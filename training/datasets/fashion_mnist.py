@@ -44,9 +44,9 @@ DOWNLOADS = Path("data")
 DOWNLOAD_TIMEOUT_S = 30.0
 
 HOW_TO_GET_IT = f"""Fashion-MNIST was not found. Any of these brings it:
-  make data                                  unpacks Debian's {DEBIAN_PACKAGE} into {DOWNLOADS}/, without root
-  apt-get install {DEBIAN_PACKAGE}      the same, for the whole machine
-  python -m training --data DIRECTORY        with {", ".join(SHA256)}, gzipped or not"""
+  make data                                    unpacks Debian's {DEBIAN_PACKAGE} into {DOWNLOADS}/, without root
+  apt-get install {DEBIAN_PACKAGE}        the same, for the whole machine
+  python -m training fashion --data DIRECTORY  with {", ".join(SHA256)}, gzipped or not"""
 
 
 def load(data: Path | None, validation_fraction: float, seed: int, limit: int | None = None) -> ImageDataset:
@@ -61,7 +61,7 @@ def load(data: Path | None, validation_fraction: float, seed: int, limit: int | 
     Raises:
         DataUnavailable: It is nowhere, or its bytes are not the canonical ones.
     """
-    files = _read_all(locate(data))
+    files = read_all(locate(data))
     train_validation = _first(_parse(files, "train"), limit)
     train, validation = split(train_validation, validation_fraction, seed)
     digest = hashlib.sha256("".join(SHA256.values()).encode()).hexdigest()
@@ -89,7 +89,7 @@ def fetch() -> Path:
     """
     if directory := _already_here():
         try:
-            _read_all(directory)
+            read_all(directory)
             return directory
         except DataUnavailable as error:
             _say(f"{error}; fetching it anew")
@@ -99,7 +99,7 @@ def fetch() -> Path:
         _say(f"{error}; trying torchvision's downloader")
         _download()
     directory = locate(None)
-    _read_all(directory)
+    read_all(directory)
     return directory
 
 
@@ -128,7 +128,12 @@ def _file(directory: Path, name: str) -> Path | None:
     return next((file for file in candidates if file.is_file()), None)
 
 
-def _read_all(directory: Path) -> dict[str, bytes]:
+def read_all(directory: Path) -> dict[str, bytes]:
+    """Return the four files' decompressed bytes, by name.
+
+    Raises:
+        DataUnavailable: A file cannot be read, or is not the published one.
+    """
     return {name: _read(directory, name) for name in SHA256}
 
 

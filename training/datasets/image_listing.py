@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from training.datasets.keyed import plain
+from training.datasets.layout import folders, part_folders, printable, visible
 from training.datasets.reading import Skipped, listed
 from training.datasets.rows import read_filled
-from training.datasets.splitting import Part, part_named
+from training.datasets.splitting import Part
 from training.errors import DataInvalid, DataUnavailable
+
+PartFolders = list[tuple[Path, Part]] | None
 
 
 class ListedImage(NamedTuple):
@@ -67,53 +70,33 @@ def _from_table(table: Path, path_column: str, label_column: str, split_column: 
 def _from_folders(data: Path) -> Listing:
     images: list[ListedImage] = []
     folders_of: dict[str, list[str]] = {}
-    for folder, given in _class_folders(data):
+    parts = part_folders(data)
+    for folder, given in _class_folders(data, parts):
         label = _label(folder)
         folders_of.setdefault(label, []).append(_within(folder, data))
         images += [ListedImage(_within(file, data), file, label, given) for file in _files_below(folder)]
     labels = _labels(images)
     if empty := [folder for label in sorted(set(folders_of) - set(labels)) for folder in folders_of[label]]:
         raise DataInvalid(f"{data}: no file for a class in {listed(empty)}; add images, or remove the folder")
-    return Listing(
-        labels, images, [Skipped(_within(file, data), "is in no class folder") for file in _loose(data)]
-    )
+    skipped = [Skipped(_within(file, data), "is in no class folder") for file in _loose(data, parts)]
+    return Listing(labels, images, skipped)
 
 
-def _class_folders(data: Path) -> Iterator[tuple[Path, Part | None]]:
-    parts = _part_folders(data)
+def _class_folders(data: Path, parts: PartFolders) -> Iterator[tuple[Path, Part | None]]:
     if parts is None:
-        yield from ((folder, None) for folder in _folders(data))
+        yield from ((folder, None) for folder in folders(data))
         return
     for part_folder, part in parts:
-        yield from ((folder, part) for folder in _folders(part_folder))
+        yield from ((folder, part) for folder in folders(part_folder))
 
 
-def _part_folders(data: Path) -> list[tuple[Path, Part]] | None:
-    """Return the folders of the parts; None where the folders are those of the classes."""
-    folders = _folders(data)
-    parts = [(folder, part) for folder in folders if (part := part_named(folder.name))]
-    if "train" not in {part for _, part in parts}:
-        return None
-    others = [folder.name for folder in folders if part_named(folder.name) is None]
-    if others and len(parts) == 1:
-        return None  # A class may well be called train.
-    if others:
-        named = listed([folder.name for folder, _ in parts])
-        raise DataInvalid(f"{data} holds {named}, but other folders too: {listed(others)}; move those away")
-    return parts
-
-
-def _loose(data: Path) -> list[Path]:
-    above = [data, *(folder for folder, _ in _part_folders(data) or ())]
-    return [path for folder in above for path in _visible(folder) if not path.is_dir()]
-
-
-def _folders(folder: Path) -> list[Path]:
-    return [path for path in _visible(folder) if path.is_dir()]
+def _loose(data: Path, parts: PartFolders) -> list[Path]:
+    above = [data, *(folder for folder, _ in parts or ())]
+    return [path for folder in above for path in visible(folder) if not path.is_dir()]
 
 
 def _files_below(folder: Path) -> Iterator[Path]:
-    for path in _visible(folder):
+    for path in visible(folder):
         # A link to a folder may lead in a circle. It passes as a file, and is told when it is found to be none.
         if path.is_dir() and not path.is_symlink():
             yield from _files_below(path)
@@ -121,16 +104,14 @@ def _files_below(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _visible(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-
-
 def _label(folder: Path) -> str:
     try:
         folder.name.encode()
     except UnicodeEncodeError as error:
         raise DataInvalid(f"the name of the folder {os.fsencode(folder)!r} is not UTF-8; rename it") from error
-    return plain(folder.name)
+    if not (label := plain(folder.name)):
+        raise DataInvalid(f"the folder {os.fspath(folder)!r} has a blank name, which is no label; rename it")
+    return label
 
 
 def _labels(images: list[ListedImage]) -> tuple[str, ...]:
@@ -138,5 +119,4 @@ def _labels(images: list[ListedImage]) -> tuple[str, ...]:
 
 
 def _within(path: Path, data: Path) -> str:
-    # A name that is not UTF-8 could not be printed.
-    return os.fsencode(path.relative_to(data)).decode(errors="replace")
+    return printable(path.relative_to(data))

@@ -3,6 +3,7 @@
 import math
 import os
 import tempfile
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -36,3 +37,28 @@ def make_room(images: int, shape_CHW: tuple[int, int, int]) -> Tensor:
             f"the decoded images take {size_bytes / 2**30:.1f} GiB, for which {directory} has no room "
             f"({error.strerror}); set TMPDIR to a directory that has"
         ) from error
+
+
+def arrange(room_NCHW: Tensor, rows: Sequence[int]) -> None:
+    """Bring rows of a room into an order, in place: a copy might have no room.
+
+    Args:
+        room_NCHW: Its first rows become those of `rows`, and all others come after them.
+        rows: Each at most once.
+    """
+    order = [*rows, *sorted(set(range(len(room_NCHW))) - set(rows))]
+    for first in range(len(order)):
+        if order[first] != first:
+            _turn(room_NCHW, order, first)
+
+
+def _turn(room_NCHW: Tensor, order: list[int], first: int) -> None:
+    """Move along the circle of rows that wait for each other's places, and mark them as in place."""
+    held_CHW = room_NCHW[first].clone()
+    place = first
+    while (source := order[place]) != first:
+        room_NCHW[place] = room_NCHW[source]
+        order[place] = place
+        place = source
+    room_NCHW[place] = held_CHW
+    order[place] = place

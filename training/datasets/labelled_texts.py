@@ -4,11 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from training.datasets.classes import check_classes
-from training.datasets.keyed import Keyed, divide, folded, key_of, plain
-from training.datasets.reading import Reading
+from training.datasets.classes import check_classes, oddities
+from training.datasets.division import divide
+from training.datasets.keyed import Keyed, folded, key_of, plain, spaced
+from training.datasets.reading import Reading, telling
 from training.datasets.rows import read_filled
-from training.datasets.splitting import TEST_FRACTION, VALIDATION_FRACTION
+from training.datasets.splitting import TEST_FRACTION, VALIDATION_FRACTION, check_fractions
 
 
 class LabelledText(NamedTuple):
@@ -38,7 +39,7 @@ def load(
     validation_fraction: float = VALIDATION_FRACTION,
     test_fraction: float = TEST_FRACTION,
 ) -> LabelledTexts:
-    """Read labelled texts and split them; texts that differ only in case or white space are the same.
+    """Read labelled texts and split them; texts of the same words and signs, whatever their case, are the same.
 
     Args:
         file: A table, as `read_table` takes it.
@@ -53,8 +54,11 @@ def load(
         DataUnavailable: The file cannot be read.
         DataInvalid: It is no such table, or has too little of a class to train or to test it.
     """
+    check_fractions(validation_fraction, test_fraction)
     filled = read_filled(file, (text_column, label_column), split_column)
-    texts = [Keyed(key_of(folded(text)), plain(label), given, text) for _, (text, label), given in filled.rows]
+    texts = [
+        Keyed(key_of(spaced(folded(text))), plain(label), given, text) for _, (text, label), given in filled.rows
+    ]
     labels = tuple(sorted({text.answer for text in texts}))
     index_of = {label: index for index, label in enumerate(labels)}
     division = divide(texts, validation_fraction, test_fraction)
@@ -62,6 +66,7 @@ def load(
         part: [LabelledText(text.value, index_of[text.answer]) for text in texts_of_part]
         for part, texts_of_part in division.parts.items()
     }
-    check_classes(file, labels, {part: [text.label for text in texts] for part, texts in parts.items()})
-    reading = division.reading(filled.skipped)
+    with telling(filled.skipped):
+        check_classes(file, labels, {part: [text.label for text in texts] for part, texts in parts.items()})
+    reading = division.reading(filled.skipped, oddities(labels))
     return LabelledTexts(labels, parts["train"], parts["validation"], parts["test"], reading, filled.sha256)

@@ -1,11 +1,19 @@
 """What became of the rows or files of a data set: what was left out, where, and why."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+
+from training.errors import DataInvalid
 
 MOST_PLACES = 10
 MOST_REASONS = 10
+# Of each, in the one line of an error.
+MOST_IN_ERROR = 3
+
+NOT_UTF8 = "is not UTF-8"
+REMEDIES: Mapping[str, str] = {NOT_UTF8: "save the file as UTF-8"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +34,7 @@ class Reading:
         duplicates: Dropped: the same as an example before them.
         conflicting: Inputs that stand there under more than one label; all of them are kept.
         straddling: Dropped: the same input also stands in a part that is measured on.
+        notes: What else a person should know, a line each.
     """
 
     rows: int
@@ -33,6 +42,7 @@ class Reading:
     duplicates: int = 0
     conflicting: int = 0
     straddling: int = 0
+    notes: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         """Tell it in lines for a person: counts by reason, and the first places of each."""
@@ -42,16 +52,38 @@ class Reading:
             "kept, but the same input has more than one label": self.conflicting,
         }
         told = [f"{count} {what}" for what, count in counts.items() if count]
-        return [f"{self.rows} examples read, {len(self.skipped)} skipped", *self._reasons(), *told]
+        first = f"{self.rows} examples read, {len(self.skipped)} skipped"
+        return [first, *_reasons(self.skipped, MOST_REASONS, MOST_PLACES), *told, *self.notes]
 
-    def _reasons(self) -> list[str]:
-        places: defaultdict[str, list[str]] = defaultdict(list)
-        for skipped in self.skipped:
-            places[skipped.reason].append(skipped.where)
-        by_count = sorted(places.items(), key=lambda item: -len(item[1]))
-        told = [f"{len(where)} skipped: {reason} ({listed(where)})" for reason, where in by_count[:MOST_REASONS]]
-        rest = sum(len(where) for _, where in by_count[MOST_REASONS:])
-        return [*told, f"{rest} skipped for other reasons"] if rest else told
+
+@contextmanager
+def telling(skipped: Sequence[Skipped]) -> Iterator[None]:
+    """Have an error that stops the reading tell what was skipped too: it is often the cause.
+
+    Raises:
+        DataInvalid: The one that was raised within, and the first reasons.
+    """
+    try:
+        yield
+    except DataInvalid as error:
+        raise DataInvalid("; ".join([str(error), *_reasons(skipped, MOST_IN_ERROR, MOST_IN_ERROR)])) from error
+
+
+def _reasons(skipped: Sequence[Skipped], most: int, most_places: int) -> list[str]:
+    places: defaultdict[str, list[str]] = defaultdict(list)
+    for each in skipped:
+        places[each.reason].append(each.where)
+    by_count = sorted(places.items(), key=lambda item: -len(item[1]))
+    told = [
+        f"{len(where)} skipped: {reason} ({listed(where, most_places)})" + _remedy(reason)
+        for reason, where in by_count[:most]
+    ]
+    rest = sum(len(where) for _, where in by_count[most:])
+    return [*told, f"{rest} skipped for other reasons"] if rest else told
+
+
+def _remedy(reason: str) -> str:
+    return f"; {REMEDIES[reason]}" if reason in REMEDIES else ""
 
 
 def listed(names: Sequence[str], most: int = MOST_PLACES) -> str:

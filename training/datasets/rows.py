@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from training.datasets.columns import Row
-from training.datasets.reading import Skipped
+from training.datasets.reading import Skipped, telling
 from training.datasets.splitting import Part, part_named
 from training.datasets.tables import read_table
 from training.errors import DataInvalid
@@ -52,8 +52,9 @@ def read_filled(file: Path, required: Sequence[str], split_column: str | None) -
             skipped.append(item)
         else:
             rows.append(item)
-    if not rows:
-        raise DataInvalid(f"{file} has no row that can be used; {skipped[0].where}: {skipped[0].reason}")
+    with telling(skipped):
+        if not rows:
+            raise DataInvalid(f"{file} has no row that can be used")
     return FilledRows(rows, skipped, table.sha256)
 
 

@@ -1,17 +1,19 @@
 """Pairs of a source text and what it should become, read from a user's own table."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from training.datasets.keyed import Keyed, divide, key_of, plain
-from training.datasets.reading import Reading
+from training.datasets.division import divide
+from training.datasets.keyed import Keyed, key_of, plain
+from training.datasets.reading import Reading, telling
 from training.datasets.rows import read_filled
-from training.datasets.splitting import TEST_FRACTION, VALIDATION_FRACTION, check_parts
+from training.datasets.splitting import TEST_FRACTION, VALIDATION_FRACTION, check_fractions, check_parts
 
 
 class SequencePair(NamedTuple):
-    """A source, and every target that is accepted for it: at least one, in the file's order."""
+    """A source, and every target that is accepted for it: at least one, plain, in the file's order."""
 
     source: str
     targets: tuple[str, ...]
@@ -35,39 +37,42 @@ def load(
     split_column: str | None = None,
     validation_fraction: float = VALIDATION_FRACTION,
     test_fraction: float = TEST_FRACTION,
+    seen_as: Callable[[str], str] = plain,
 ) -> SequencePairs:
-    """Read pairs and split them; rows whose sources differ only in white space are one pair with several targets.
+    """Read pairs and split them; rows whose sources are the same are one pair with several targets.
 
     Args:
         file: A table, as `read_table` takes it.
-        source_column: Name of the column of sources; their case counts, for the target may depend on it.
+        source_column: Name of the column of sources.
         target_column: Name of the column of targets.
         split_column: Name of a column that says train, validation or test; a part that it never names is made
             out of train.
         validation_fraction: Share of the sources for the validation part, where that is not given.
         test_fraction: Share of the sources for the test part, where that is not given.
+        seen_as: What the model will see of a source: two that it cannot tell apart are the same.
 
     Raises:
         DataUnavailable: The file cannot be read.
         DataInvalid: It is no such table, or one of the parts would be empty.
     """
+    check_fractions(validation_fraction, test_fraction)
     filled = read_filled(file, (source_column, target_column), split_column)
     rows = [
-        Keyed(key_of(plain(source)), plain(target), given, (source, target))
-        for _, (source, target), given in filled.rows
+        Keyed(key_of(seen_as(source)), plain(target), given, source) for _, (source, target), given in filled.rows
     ]
-    division = divide(rows, validation_fraction, test_fraction)
+    division = divide(rows, validation_fraction, test_fraction, class_of=lambda _: "")
     parts = {part: _joined(rows_of_part) for part, rows_of_part in division.parts.items()}
-    check_parts(file, {part: len(pairs) for part, pairs in parts.items()})
+    with telling(filled.skipped):
+        check_parts(file, {part: len(pairs) for part, pairs in parts.items()})
     # Several targets are no contradiction here.
     reading = replace(division.reading(filled.skipped), conflicting=0)
     return SequencePairs(parts["train"], parts["validation"], parts["test"], reading, filled.sha256)
 
 
-def _joined(rows: list[Keyed[tuple[str, str]]]) -> list[SequencePair]:
+def _joined(rows: list[Keyed[str]]) -> list[SequencePair]:
     pairs: dict[bytes, SequencePair] = {}
     for row in rows:
-        source, target = row.value
-        pair = pairs.get(row.key, SequencePair(source, ()))
-        pairs[row.key] = SequencePair(pair.source, (*pair.targets, target))
+        pair = pairs.get(row.key, SequencePair(row.value, ()))
+        # Plain, as a text that is written is.
+        pairs[row.key] = SequencePair(pair.source, (*pair.targets, row.answer))
     return list(pairs.values())

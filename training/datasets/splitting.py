@@ -1,7 +1,8 @@
 """Which part an example falls in: train, validation or test.
 
 The part follows from the example's key alone, so it stays the same when rows are moved or added, on any
-machine, and copies of an example are always together: none is trained on and measured on.
+machine, and copies of an example are always together: none is trained on and measured on. Where that leaves a
+class without an example to train or to test on, `strata` moves one.
 """
 
 import hashlib
@@ -16,11 +17,16 @@ Part = Literal["train", "validation", "test"]
 PARTS: tuple[Part, ...] = ("train", "validation", "test")
 PART_NAMES: dict[str, Part] = {
     "train": "train",
+    "training": "train",
     "val": "validation",
     "valid": "validation",
     "validation": "validation",
     "dev": "validation",
+    # Training loops evaluate on `eval`; those who publish `validation` beside `evaluation` test on the latter.
+    "eval": "validation",
+    "evaluation": "test",
     "test": "test",
+    "testing": "test",
 }
 VALIDATION_FRACTION = 0.1
 TEST_FRACTION = 0.2
@@ -39,16 +45,30 @@ def part_of(key: bytes, validation_fraction: float, test_fraction: float) -> Par
     Raises:
         DataInvalid: The fractions leave nothing to train on.
     """
-    if not (validation_fraction >= 0 and test_fraction >= 0 and validation_fraction + test_fraction < 1):
-        raise DataInvalid(
-            f"a validation fraction of {validation_fraction} and a test fraction of {test_fraction} "
-            "leave nothing to train on"
-        )
-    # As many bits as a float holds exactly: more could round up to 1.
-    place = (int.from_bytes(hashlib.sha256(key).digest()[:8], "big") >> 11) / 2**53
+    check_fractions(validation_fraction, test_fraction)
+    place = place_of(key)
     if place < test_fraction:
         return "test"
     return "validation" if place < test_fraction + validation_fraction else "train"
+
+
+def place_of(key: bytes) -> float:
+    """Return where a key always lies, from 0 to less than 1: test comes first, then validation, then train."""
+    # As many bits as a float holds exactly: more could round up to 1.
+    return (int.from_bytes(hashlib.sha256(key).digest()[:8], "big") >> 11) / 2**53
+
+
+def check_fractions(validation_fraction: float, test_fraction: float) -> None:
+    """Refuse shares that cannot be.
+
+    Raises:
+        DataInvalid: They leave nothing to train on.
+    """
+    if not (validation_fraction >= 0 and test_fraction >= 0 and validation_fraction + test_fraction < 1):
+        raise DataInvalid(
+            f"--validation-fraction {validation_fraction} and --test-fraction {test_fraction} "
+            "leave nothing to train on"
+        )
 
 
 def part_named(name: str) -> Part | None:

@@ -1,9 +1,8 @@
 """How each kind of table is read: a row or a skipped one after the other, never the whole file.
 
-Source: RFC 4180 (CSV; TSV is taken to quote alike), jsonlines.org, and the Apache Parquet format.
+Source: jsonlines.org, and the Apache Parquet format; for CSV and TSV see `delimited`.
 """
 
-import csv
 import gzip
 import json
 from collections.abc import Callable, Iterator
@@ -13,14 +12,12 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
-from training.datasets.columns import NOT_UTF8, Columns, Row, flaw_of
-from training.datasets.reading import Skipped
+from training.datasets.columns import Columns, Row, flaw_of
+from training.datasets.delimited import TAB, read_delimited
+from training.datasets.reading import NOT_UTF8, Skipped
 from training.errors import DataInvalid, DataUnavailable
 
 BATCH_ROWS = 4096
-
-# A text may be a whole book; Python's own limit is 128 KiB. This is the largest that every system takes.
-csv.field_size_limit(2**31 - 1)
 
 Format = Callable[[Path, Columns], Iterator[Row | Skipped]]
 
@@ -40,38 +37,7 @@ def format_of(file: Path) -> Format:
 
 def _delimited(file: Path, columns: Columns, delimiter: str) -> Iterator[Row | Skipped]:
     with _lines_of(file) as lines:
-        for where, fields in _records(lines, delimiter):
-            if columns.names:
-                yield _record(where, fields, columns)
-            elif isinstance(fields, csv.Error):
-                raise DataInvalid(f"{file}: its header cannot be read: {fields}")
-            else:
-                columns.name([field.strip() for field in fields])
-
-
-def _records(lines: TextIOWrapper, delimiter: str) -> Iterator[tuple[str, list[str] | csv.Error]]:
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)
-    while True:
-        first = reader.line_num + 1
-        try:
-            # An empty line comes as no fields at all.
-            if fields := next(reader):
-                yield f"line {first}", fields
-        except StopIteration:
-            return
-        except csv.Error as error:
-            last = reader.line_num
-            yield f"line {first}" if first == last else f"lines {first} to {last}", error
-
-
-def _record(where: str, fields: list[str] | csv.Error, columns: Columns) -> Row | Skipped:
-    if isinstance(fields, csv.Error):
-        return Skipped(where, "has quotes that do not match")
-    if len(fields) != len(columns.names):
-        return Skipped(where, f"has {len(fields)} fields where the header has {len(columns.names)}")
-    if flaw := flaw_of("".join(fields)):
-        return Skipped(where, flaw)
-    return columns.pick(where, {name: field for name, field in zip(columns.names, fields, strict=True) if name})
+        yield from read_delimited(lines, file, columns, delimiter)
 
 
 def _json_lines(file: Path, columns: Columns) -> Iterator[Row | Skipped]:
@@ -92,6 +58,8 @@ def _json_lines(file: Path, columns: Columns) -> Iterator[Row | Skipped]:
 def _json_object(where: str, line: str) -> dict[str, object] | Skipped:
     if flaw := flaw_of(line):
         return Skipped(where, flaw)
+    if line.lstrip().startswith("["):
+        return Skipped(where, "is a list, or begins one; an object a line is wanted")
     try:
         value = json.loads(line)
     except (ValueError, RecursionError):
@@ -139,7 +107,7 @@ def _pyarrow(file: Path) -> tuple[Any, Any]:
 
 _FORMATS: dict[str, Format] = {
     ".csv": partial(_delimited, delimiter=","),
-    ".tsv": partial(_delimited, delimiter="\t"),
+    ".tsv": partial(_delimited, delimiter=TAB),
     ".jsonl": _json_lines,
     ".ndjson": _json_lines,
     ".json": _json_lines,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from training.datasets.columns import Columns, Row
-from training.datasets.reading import Skipped
+from training.datasets.reading import Skipped, telling
 from training.datasets.table_formats import format_of
 from training.errors import DataInvalid, DataUnavailable
 
@@ -51,9 +51,10 @@ def read_table(file: Path, wanted: Sequence[str] | None = None) -> Table:
         raise DataInvalid(f"{file} cannot be decompressed: {error}") from error
     except OSError as error:
         raise DataUnavailable(f"{file} cannot be read: {error.strerror}") from error
-    if not rows:
-        raise DataInvalid(f"{file} {_why_no_rows(columns, skipped)}")
-    columns.check_wanted()
+    with telling(skipped):
+        if not rows:
+            raise DataInvalid(f"{file} {_why_no_rows(columns, skipped)}")
+        columns.check_wanted()
     return Table(tuple(name for name in columns.names if name), rows, skipped, sha256)
 
 
@@ -70,5 +71,5 @@ def _sort_out(items: Iterable[Row | Skipped]) -> tuple[list[Row], list[Skipped]]
 
 def _why_no_rows(columns: Columns, skipped: Sequence[Skipped]) -> str:
     if skipped:
-        return f"has no row that can be read; {skipped[0].where} {skipped[0].reason}"
+        return "has no row that can be read"
     return "has a header but no rows" if columns.names else "is empty"

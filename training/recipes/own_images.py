@@ -1,6 +1,7 @@
 """Images of your own."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from models.manifest import ImageDecoding
 from training.architectures.catalogue import image_network
@@ -8,12 +9,16 @@ from training.architectures.heads import replace_head
 from training.classifier import channel_statistics
 from training.commands import ImageFolderOptions
 from training.datasets import image_files
-from training.datasets.images import ImageDataset
+from training.datasets.classes import check_left
+from training.datasets.images import ImageDataset, LabelledImages
+from training.errors import OptionInvalid
 from training.progress import Progress
-from training.randomness import seed_here
+from training.randomness import permutation, seed_here
 from training.tasks.images import ImageClassification
 
 IMAGENET_LABELS = 1000
+# What goes with pretrained weights, as they were trained so.
+OF_THE_WEIGHTS = ("size", "color", "fit")
 DEFAULTS: Mapping[str, Mapping[str, object]] = {
     "convnet": {"epochs": 20, "weight_decay": 0.05, "label_smoothing": 0.05, "shift_pixels": 2, "batch_size": 64},
     "resnet": {
@@ -40,7 +45,12 @@ def prepare(options: ImageFolderOptions, progress: Progress) -> tuple[ImageClass
 
     Returns:
         The task, and the options with all that was not given filled in.
+
+    Raises:
+        OptionInvalid: One does not go with another, or the architecture takes no such images.
     """
+    if options.pretrained and (given := [field for field in OF_THE_WEIGHTS if field in options.model_fields_set]):
+        raise OptionInvalid(f"--{given[0]}: with --pretrained, the weights decide it")
     kind = "pretrained" if options.pretrained else options.arch
     options = options.resolved(DEFAULTS.get(kind, DEFAULTS["resnet"]))
     if options.pretrained:
@@ -52,6 +62,8 @@ def prepare(options: ImageFolderOptions, progress: Progress) -> tuple[ImageClass
         shorter_side=options.size if options.fit == "crop" else None,
         max_pixels=options.max_pixels,
     )
+    # What cannot be is better known before thousands of files are decoded; it does not hang on the labels.
+    image_network(decoding.shape_CHW, 2, options)
     dataset = _load(options, decoding, progress)
     seed_here(options.seed, "weights")
     network = image_network(decoding.shape_CHW, len(dataset.labels), options)
@@ -85,8 +97,26 @@ def _pretrained(options: ImageFolderOptions, progress: Progress) -> ImageClassif
 
 def _load(options: ImageFolderOptions, decoding: ImageDecoding, progress: Progress) -> ImageDataset:
     dataset, reading = image_files.load(
-        options.data, decoding, options.path_column, options.label_column, options.split_column
+        options.data,
+        decoding,
+        options.path_column,
+        options.label_column,
+        options.split_column,
+        options.validation_fraction,
+        options.test_fraction,
     )
     for line in reading.lines():
         progress.say(line)
-    return dataset
+    return dataset if options.limit is None else _limited(dataset, options.limit, options.seed)
+
+
+def _limited(dataset: ImageDataset, limit: int, seed: int) -> ImageDataset:
+    train, test = _some(dataset.train, limit, seed), _some(dataset.test, limit, seed)
+    of_train, of_test = train.labels_N.tolist(), test.labels_N.tolist()
+    check_left(f"--limit {limit}", "raise it", dataset.labels, {"train": of_train, "test": of_test})
+    return replace(dataset, train=train, test=test)
+
+
+def _some(images: LabelledImages, limit: int, seed: int) -> LabelledImages:
+    # Not the first so many: they are in the order of their paths.
+    return images.take(permutation(len(images), seed, "limit")[:limit])

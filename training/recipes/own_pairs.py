@@ -1,19 +1,20 @@
 """Texts and what they should become, of your own."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from models.tokenization import Tokenizer
-from training.architectures.catalogue import sequence_network
+from training.architectures.catalogue import SEQUENCES, check_name, sequence_network
 from training.commands import PairTableOptions
 from training.config import Seq2SeqOptions
 from training.datasets import sequence_pairs
+from training.datasets.keyed import folded, plain, spaced
 from training.datasets.sequence_pairs import SequencePair
 from training.errors import DataInvalid
 from training.progress import Progress
 from training.randomness import permutation, seed_here
 from training.tasks.sequences import PairDataset, TextToText
-from training.tokenizing import train_tokenizer
+from training.tokenizing import doubts, train_tokenizer
 
 DEFAULTS: Mapping[str, Mapping[str, object]] = {
     "seq2seq": {
@@ -34,8 +35,17 @@ def prepare(options: PairTableOptions, progress: Progress) -> tuple[TextToText, 
     Returns:
         The task, and the options with all that was not given filled in.
     """
+    check_name(options.arch, SEQUENCES)
     options = options.resolved(DEFAULTS.get(options.arch, {}))
-    found = sequence_pairs.load(options.data, options.source_column, options.target_column, options.split_column)
+    found = sequence_pairs.load(
+        options.data,
+        options.source_column,
+        options.target_column,
+        options.split_column,
+        options.validation_fraction,
+        options.test_fraction,
+        _seen_as(options),
+    )
     for line in found.reading.lines():
         progress.say(line)
     dataset = PairDataset(found.train, found.validation, found.test, found.sha256)
@@ -65,10 +75,18 @@ def build(dataset: PairDataset, options: Seq2SeqOptions, progress: Progress) -> 
         lowercase=False,
         punctuation=False,
     )
+    for line in doubts(source_rules, [pair.source for pair in dataset.validation]):
+        progress.say(line)
     dataset = _short_enough(dataset, Tokenizer(source_rules), Tokenizer(target_rules), options, progress)
     seed_here(options.seed, "weights")
     network = sequence_network(Tokenizer(source_rules).size, Tokenizer(target_rules).size, options)
     return TextToText(dataset, source_rules, target_rules, network, options)
+
+
+def _seen_as(options: PairTableOptions) -> Callable[[str], str]:
+    """Return what the tokenizer leaves of a source: two of which it leaves the same are one to the network."""
+    cased = folded if options.lowercase else plain
+    return (lambda source: spaced(cased(source))) if options.tokens == "words" else cased
 
 
 def _some(pairs: Sequence[SequencePair], limit: int, seed: int) -> list[SequencePair]:
@@ -79,28 +97,36 @@ def _some(pairs: Sequence[SequencePair], limit: int, seed: int) -> list[Sequence
 def _short_enough(
     dataset: PairDataset, reader: Tokenizer, writer: Tokenizer, options: Seq2SeqOptions, progress: Progress
 ) -> PairDataset:
-    """Leave out the sources that the service would refuse, and the targets too long to be written."""
+    """Leave out the sources that the service would refuse, and of train the targets too long to be written.
 
-    def fitting(pairs: Sequence[SequencePair]) -> list[SequencePair]:
-        sources = reader.encode_all(pair.source for pair in pairs)
-        # The mark of the beginning is not written.
-        lengths = iter(
-            len(ids) - 1 for ids in writer.encode_all(target for pair in pairs for target in pair.targets)
-        )
-        kept = []
-        for pair, ids in zip(pairs, sources, strict=True):
-            targets = tuple(target for target in pair.targets if next(lengths) <= options.max_steps)
-            if targets and (options.truncate or len(ids) <= options.max_tokens):
-                kept.append(SequencePair(pair.source, targets))
-        return kept
-
-    parts = [fitting(pairs) for pairs in (dataset.train, dataset.validation, dataset.test)]
-    if not all(parts):
+    What is measured on keeps its long targets: the service would be asked for them too, and not write them.
+    """
+    train, validation, test = (
+        _readable(pairs, reader, options) for pairs in (dataset.train, dataset.validation, dataset.test)
+    )
+    train = _writable(train, writer, options.max_steps)
+    if not (train and validation and test):
         raise DataInvalid(
             f"hardly any pair fits --max-tokens {options.max_tokens} and --max-steps {options.max_steps}"
         )
     before = len(dataset.train) + len(dataset.validation) + len(dataset.test)
-    if left_out := before - sum(map(len, parts)):
+    if left_out := before - len(train) - len(validation) - len(test):
         progress.say(f"{left_out} pairs are longer than --max-tokens or --max-steps allow, and left out")
-    train, validation, test = parts
     return replace(dataset, train=train, validation=validation, test=test)
+
+
+def _readable(pairs: Sequence[SequencePair], reader: Tokenizer, options: Seq2SeqOptions) -> list[SequencePair]:
+    if options.truncate:
+        return list(pairs)
+    sources = reader.encode_all(pair.source for pair in pairs)
+    return [pair for pair, ids in zip(pairs, sources, strict=True) if len(ids) <= options.max_tokens]
+
+
+def _writable(pairs: Sequence[SequencePair], writer: Tokenizer, max_steps: int) -> list[SequencePair]:
+    # The mark of the beginning is not written.
+    lengths = iter(len(ids) - 1 for ids in writer.encode_all(target for pair in pairs for target in pair.targets))
+    shortened = [
+        SequencePair(pair.source, tuple(target for target in pair.targets if next(lengths) <= max_steps))
+        for pair in pairs
+    ]
+    return [pair for pair in shortened if pair.targets]

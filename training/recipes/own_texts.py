@@ -7,16 +7,17 @@ import torch
 from torch import Tensor
 
 from models.tokenization import Tokenizer
-from training.architectures.catalogue import text_network
+from training.architectures.catalogue import TEXTS, check_name, text_network
 from training.commands import TextTableOptions
 from training.config import TextClassificationOptions, TextOptions
 from training.datasets import labelled_texts
+from training.datasets.classes import check_left
 from training.datasets.labelled_texts import LabelledText
 from training.errors import DataInvalid
 from training.progress import Progress
 from training.randomness import permutation, seed_here
 from training.tasks.texts import TextClassification, TextDataset
-from training.tokenizing import train_tokenizer
+from training.tokenizing import doubts, train_tokenizer
 
 SHARED: Mapping[str, object] = {
     "epochs": 4,
@@ -43,8 +44,16 @@ def prepare(options: TextTableOptions, progress: Progress) -> tuple[TextClassifi
     Returns:
         The task, and the options with all that was not given filled in.
     """
+    check_name(options.arch, TEXTS)
     options = options.resolved(DEFAULTS.get(options.arch, {}))
-    found = labelled_texts.load(options.data, options.text_column, options.label_column, options.split_column)
+    found = labelled_texts.load(
+        options.data,
+        options.text_column,
+        options.label_column,
+        options.split_column,
+        options.validation_fraction,
+        options.test_fraction,
+    )
     for line in found.reading.lines():
         progress.say(line)
     dataset = TextDataset(found.labels, found.train, found.validation, found.test, found.sha256)
@@ -55,13 +64,15 @@ def build(dataset: TextDataset, options: TextClassificationOptions, progress: Pr
     """Train the tokenizer on the training part, and build the network.
 
     Raises:
-        DataInvalid: No text is short enough.
+        DataInvalid: Of a label, too few texts are short enough, or within the limit.
     """
     dataset = _limited(dataset, options.limit, options.seed)
     progress.say(f"{len(dataset.train)} texts to train on, {len(dataset.labels)} labels")
     rules = train_tokenizer(
         (text.text for text in dataset.train), options.tokens, options.vocabulary, lowercase=options.lowercase
     )
+    for line in doubts(rules, [text.text for text in dataset.validation]):
+        progress.say(line)
     dataset = _short_enough(dataset, Tokenizer(rules), options, progress)
     seed_here(options.seed, "weights")
     task = TextClassification(
@@ -77,13 +88,15 @@ def _limited(dataset: TextDataset, limit: int | None, seed: int) -> TextDataset:
     # Not the first so many: files are often sorted by label.
     train_N = permutation(len(dataset.train), seed, "limit")[:limit]
     test_N = permutation(len(dataset.test), seed, "limit")[:limit]
-    return replace(
+    dataset = replace(
         dataset,
         train=[dataset.train[index] for index in train_N.tolist()],
         test=[dataset.test[index] for index in test_N.tolist()],
         targets_NK=_rows(dataset.targets_NK, train_N),
         weight_N=_rows(dataset.weight_N, train_N),
     )
+    _check_left(f"--limit {limit}", "raise it", dataset)
+    return dataset
 
 
 def _short_enough(dataset: TextDataset, rules: Tokenizer, options: TextOptions, progress: Progress) -> TextDataset:
@@ -101,7 +114,7 @@ def _short_enough(dataset: TextDataset, rules: Tokenizer, options: TextOptions, 
         raise DataInvalid(f"hardly any text has at most {options.max_tokens} tokens; raise --max-tokens")
     progress.say(f"{left_out} texts of over {options.max_tokens} tokens are left out; --max-tokens, or --truncate")
     train_N = torch.tensor(kept["train"])
-    return replace(
+    dataset = replace(
         dataset,
         train=[dataset.train[index] for index in kept["train"]],
         validation=[dataset.validation[index] for index in kept["validation"]],
@@ -109,6 +122,13 @@ def _short_enough(dataset: TextDataset, rules: Tokenizer, options: TextOptions, 
         targets_NK=_rows(dataset.targets_NK, train_N),
         weight_N=_rows(dataset.weight_N, train_N),
     )
+    _check_left(f"--max-tokens {options.max_tokens}", "raise it, or give --truncate", dataset)
+    return dataset
+
+
+def _check_left(cause: str, remedy: str, dataset: TextDataset) -> None:
+    train, test = ([text.label for text in texts] for texts in (dataset.train, dataset.test))
+    check_left(cause, remedy, dataset.labels, {"train": train, "test": test})
 
 
 def _rows(values: Tensor | None, indices_N: Tensor) -> Tensor | None:

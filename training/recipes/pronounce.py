@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from training.architectures.catalogue import SEQUENCES, check_name
 from training.commands import PronounceOptions
 from training.datasets import cmudict
 from training.progress import Progress
@@ -26,6 +27,7 @@ def prepare(options: PronounceOptions, progress: Progress) -> tuple[TextToText, 
     Returns:
         The task, and the options with all that was not given filled in.
     """
+    check_name(options.arch, SEQUENCES)
     options = options.resolved(DEFAULTS.get(options.arch, {}))
     parts = cmudict.load()
     dataset = PairDataset(

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from training.architectures.catalogue import TEXTS, check_name
 from training.commands import ReviewOptions
 from training.datasets import movie_reviews
 from training.datasets.labelled_texts import LabelledText
@@ -25,6 +26,7 @@ def prepare(options: ReviewOptions, progress: Progress) -> tuple[TextClassificat
     Returns:
         The task, and the options with all that was not given filled in.
     """
+    check_name(options.arch, TEXTS)
     options = options.resolved(DEFAULTS.get(options.arch, {}))
     reviews = movie_reviews.load()
     words = reviews.words if options.lexicon else []
