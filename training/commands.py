@@ -58,6 +58,7 @@ class ReviewOptions(TextClassificationOptions):
         1.0, ge=0, description="How sure a rating makes of a sentence; 0: only its sign counts."
     )
     lexicon: bool = Field(True, description="Train on a lexicon of rated words too.")
+    split: int = Field(0, ge=0, description="Which split of the sentences: each number draws another.")
     min_accuracy: float = Field(
         0.7, ge=0, le=1, description="Gate: least test accuracy of the exported file; below, nothing is published."
     )

@@ -82,6 +82,6 @@ def test_an_unknown_architecture_is_told_before_the_data_are_read(
 ) -> None:
     with pytest.raises(OptionInvalid, match="--arch: no 'bagg'; there are bag, lstm, gru"):
         prepare(options(tmp_path / "nowhere.csv", arch="bagg"), silent())
-    monkeypatch.setattr(movie_reviews, "load", lambda: pytest.fail("fetched"))
+    monkeypatch.setattr(movie_reviews, "load", lambda *_: pytest.fail("fetched"))
     with pytest.raises(OptionInvalid, match="--arch: no 'bagg'"):
         reviews.prepare(ReviewOptions(arch="bagg"), silent())

@@ -28,7 +28,7 @@ def prepare(options: ReviewOptions, progress: Progress) -> tuple[TextClassificat
     """
     check_name(options.arch, TEXTS)
     options = options.resolved(DEFAULTS.get(options.arch, {}))
-    reviews = movie_reviews.load()
+    reviews = movie_reviews.load(options.split)
     words = reviews.words if options.lexicon else []
     train = [*reviews.train, *words]
     weight_N = torch.cat([torch.ones(len(reviews.train)), torch.full((len(words),), WORD_WEIGHT)])
