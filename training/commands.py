@@ -74,7 +74,18 @@ class PronounceOptions(Seq2SeqOptions):
     )
 
 
-class ImageFolderOptions(ImageOptions):
+class OwnDataOptions(BaseModel):
+    """What every recipe on a user's own data takes besides: how much is held out."""
+
+    validation_fraction: float = Field(
+        VALIDATION_FRACTION, gt=0, lt=1, description=f"Share held out to choose the epoch{NOT_GIVEN}"
+    )
+    test_fraction: float = Field(
+        TEST_FRACTION, gt=0, lt=1, description=f"Share held out to be tested on{NOT_GIVEN}"
+    )
+
+
+class ImageFolderOptions(OwnDataOptions, ImageOptions):
     """Train an image classifier on images of your own, and publish it."""
 
     data: Path = Field(
@@ -83,12 +94,6 @@ class ImageFolderOptions(ImageOptions):
     path_column: str = Field("path", description="Of a table: column of the paths, relative to the table.")
     label_column: str = Field("label", description="Of a table: column of the labels.")
     split_column: str | None = Field(None, description=f"Of a table: {SPLIT_COLUMN}")
-    validation_fraction: float = Field(
-        VALIDATION_FRACTION, gt=0, lt=1, description=f"Share held out to choose the epoch{NOT_GIVEN}"
-    )
-    test_fraction: float = Field(
-        TEST_FRACTION, gt=0, lt=1, description=f"Share held out to be tested on{NOT_GIVEN}"
-    )
     arch: str = Field("convnet", description="convnet, resnet, efficientnet_lite0 or any torchvision name.")
     pretrained: bool = Field(
         False, description="Begin with ImageNet's weights: the head alone first, then all, early layers slowly."
@@ -100,35 +105,23 @@ class ImageFolderOptions(ImageOptions):
     max_pixels: int = Field(64_000_000, ge=1, description="Most pixels of an image file.")
 
 
-class TextTableOptions(TextClassificationOptions):
+class TextTableOptions(OwnDataOptions, TextClassificationOptions):
     """Train a text classifier on a table of your own, and publish it."""
 
     data: Path = Field(description=TABLE)
     text_column: str = Field("text", description="Column of the texts.")
     label_column: str = Field("label", description="Column of the labels.")
     split_column: str | None = Field(None, description=SPLIT_COLUMN)
-    validation_fraction: float = Field(
-        VALIDATION_FRACTION, gt=0, lt=1, description=f"Share held out to choose the epoch{NOT_GIVEN}"
-    )
-    test_fraction: float = Field(
-        TEST_FRACTION, gt=0, lt=1, description=f"Share held out to be tested on{NOT_GIVEN}"
-    )
     arch: str = Field("committee", description="bag, lstm, gru, transformer or committee.")
 
 
-class PairTableOptions(Seq2SeqOptions):
+class PairTableOptions(OwnDataOptions, Seq2SeqOptions):
     """Train a model that writes a text for a text, on a table of your own, and publish it."""
 
     data: Path = Field(description=TABLE)
     source_column: str = Field("source", description="Column of the texts to read.")
     target_column: str = Field("target", description="Column of the texts to write.")
     split_column: str | None = Field(None, description=SPLIT_COLUMN)
-    validation_fraction: float = Field(
-        VALIDATION_FRACTION, gt=0, lt=1, description=f"Share held out to choose the epoch{NOT_GIVEN}"
-    )
-    test_fraction: float = Field(
-        TEST_FRACTION, gt=0, lt=1, description=f"Share held out to be tested on{NOT_GIVEN}"
-    )
     arch: str = Field("seq2seq", description="seq2seq.")
     tokens: TokenKind = Field("bpe", description="What a source is split into.")
     lowercase: bool = Field(False, description="Read capital letters of the source as small ones.")

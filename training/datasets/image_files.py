@@ -135,6 +135,7 @@ def _key(image: ListedImage) -> bytes | str:
 def _decode_all(images: list[FoundImage], decoding: ImageDecoding, pool: Executor) -> Decoded:
     """Decode images into one room, one after the other."""
     decoded = Decoded(make_room(len(images), decoding.shape_CHW))
+    pixels_of_key: dict[bytes, bytes] = {}
     key_of_pixels: dict[bytes, bytes] = {}
     for image, seen in _decode(images, decoding, pool):
         if isinstance(seen, str):
@@ -142,9 +143,9 @@ def _decode_all(images: list[FoundImage], decoding: ImageDecoding, pool: Executo
             continue
         row = decoded.row_of[image.key, image.answer] = len(decoded.row_of)
         decoded.room_NCHW[row] = seen.image_CHW
-        decoded.first_alike[image.key] = seen.sha256
+        pixels_of_key[image.key] = seen.sha256
         key_of_pixels[seen.sha256] = min(image.key, key_of_pixels.get(seen.sha256, image.key))
-    decoded.first_alike = {key: key_of_pixels[pixels] for key, pixels in decoded.first_alike.items()}
+    decoded.first_alike = {key: key_of_pixels[pixels] for key, pixels in pixels_of_key.items()}
     return decoded
 
 
