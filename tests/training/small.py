@@ -1,10 +1,12 @@
 """A small real problem for the training loop: noise with a bright half. Axes: N, C, H, W."""
 
+import copy
 import io
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from models.manifest import ImageDecoding
 from training.architectures.convolutional import ConvNet
@@ -18,6 +20,8 @@ from training.randomness import seed_here
 from training.state import Trained
 from training.tasks.images import ImageClassification
 from training.train import train
+
+State = dict[str, Tensor]
 
 DECODING = ImageDecoding(color="L", size=(12, 12), max_pixels=10_000)
 
@@ -54,3 +58,11 @@ def trained(directory: Path, small: ImageClassification, given: ImageOptions) ->
 
 def silent() -> Progress:
     return Progress(io.StringIO(), silent=True)
+
+
+def state_of(small: ImageClassification) -> State:
+    return copy.deepcopy(dict(small.model.state_dict()))
+
+
+def same(first: State, second: State) -> bool:
+    return all(torch.equal(first[name], second[name]) for name in first)

@@ -5,9 +5,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from torch.nn.functional import cross_entropy, pad
+from torch.nn.functional import cross_entropy
 
 from models.tokenization import SPECIAL_TOKENS
+from tests.training.graphs import assert_everything_learned, assert_gives_the_eager_logits, assert_rows_stand_alone
 from training.architectures.character_bag import CharacterBag
 from training.export import Exported, script
 
@@ -86,26 +87,19 @@ def test_the_order_of_words_says_nothing_and_the_marks_of_a_text_have_no_letters
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=5), st.integers(0, 7))
 def test_neither_padding_nor_neighbours_change_a_result(lengths: list[int], padding: int) -> None:
     tokens_NL = rows(*lengths)
-    together_NK = default(pad(tokens_NL, [0, padding]))
-    alone = [default(tokens_L[None, :length]) for tokens_L, length in zip(tokens_NL, lengths, strict=True)]
-    assert torch.allclose(together_NK, torch.cat(alone), atol=ATOL)
+    assert_rows_stand_alone(default, tokens_NL, lengths, padding, ATOL)
 
 
 @settings(max_examples=30)
 @given(st.lists(st.integers(1, 12), min_size=1, max_size=6))
 def test_the_exported_graph_gives_the_eager_logits(lengths: list[int]) -> None:
-    with torch.inference_mode():
-        expected_NK = default(rows(*lengths))
-    assert torch.allclose(exported.scores(rows(*lengths)), expected_NK, atol=ATOL)
+    assert_gives_the_eager_logits(exported.scores, default, rows(*lengths), ATOL)
 
 
 def test_all_but_padding_learns() -> None:
     bag = network()
     cross_entropy(bag(rows(2, 5, 1)), torch.tensor([0, 1, 2])).backward()
-    for name, parameter in bag.named_parameters():
-        assert parameter.grad is not None, name
-        assert parameter.grad.isfinite().all(), name
-        assert parameter.grad.any(), name
+    assert_everything_learned(bag)
     assert bag.grams.weight.grad is not None
     assert not bag.grams.weight.grad[0].any()
 

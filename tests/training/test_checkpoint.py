@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.training.small import options, silent, task
-from tests.training.test_train import Stopping
+from tests.training.stopping import Stopping
 from training.checkpoint import Checkpoint, alone_in
 from training.distributed import Group
 from training.errors import OptionInvalid

@@ -6,9 +6,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from torch.nn.functional import cross_entropy, pad
+from torch.nn.functional import cross_entropy
 
 from models.tokenization import SPECIAL_TOKENS
+from tests.training.graphs import assert_everything_learned, assert_gives_the_eager_logits, assert_rows_stand_alone
 from tests.training.small import silent
 from training.architectures.character_bag import CharacterBag
 from training.architectures.committee import BAYES_SHARE, Committee
@@ -77,18 +78,14 @@ def test_it_says_the_sum_of_what_its_members_say_and_counts_the_counted_one_less
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=5), st.integers(0, 7))
 def test_neither_padding_nor_neighbours_change_a_result(lengths: list[int], padding: int) -> None:
     tokens_NL = rows(*lengths)
-    together_NK = default(pad(tokens_NL, [0, padding]))
-    alone = [default(tokens_L[None, :length]) for tokens_L, length in zip(tokens_NL, lengths, strict=True)]
-    assert torch.allclose(together_NK, torch.cat(alone), atol=ATOL)
+    assert_rows_stand_alone(default, tokens_NL, lengths, padding, ATOL)
 
 
 @settings(max_examples=30)
 @given(st.lists(st.integers(1, 12), min_size=1, max_size=6))
 def test_the_exported_and_the_frozen_graph_give_the_eager_logits(lengths: list[int]) -> None:
-    with torch.inference_mode():
-        expected_NK = default(rows(*lengths))
-    assert torch.allclose(exported.scores(rows(*lengths)), expected_NK, atol=ATOL)
-    assert torch.allclose(frozen.scores(rows(*lengths)), expected_NK, atol=ATOL)
+    assert_gives_the_eager_logits(exported.scores, default, rows(*lengths), ATOL)
+    assert_gives_the_eager_logits(frozen.scores, default, rows(*lengths), ATOL)
 
 
 def test_a_row_of_nothing_is_judged_and_harms_no_neighbour() -> None:
@@ -109,10 +106,7 @@ def test_each_trained_member_learns_from_its_own_loss_alone() -> None:
         parameter.grad is not None and parameter.grad.any() for parameter in one.characters.parameters()
     )
     cross_entropy(characters_NK, labels_N).backward()
-    for name, parameter in one.named_parameters():
-        assert parameter.grad is not None, name
-        assert parameter.grad.isfinite().all(), name
-        assert parameter.grad.any(), name
+    assert_everything_learned(one)
 
 
 def texts(count: int, seed: int) -> list[LabelledText]:

@@ -9,10 +9,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from torch.nn.functional import one_hot, pad
+from torch.nn.functional import one_hot
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from tests.training.graphs import assert_gives_the_eager_logits, assert_rows_stand_alone
 from training.architectures.naive_bayes import MULTIPLIER, NaiveBayes
 from training.datasets.ragged import Ragged
 from training.export import Exported, script
@@ -158,17 +159,13 @@ def test_with_many_labels_nothing_larger_than_the_table_is_made() -> None:
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=5), st.integers(0, 7))
 def test_neither_padding_nor_neighbours_change_a_result(lengths: list[int], padding: int) -> None:
     tokens_NL = rows(*lengths)
-    together_NK = default(pad(tokens_NL, [0, padding]))
-    alone = [default(tokens_L[None, :length]) for tokens_L, length in zip(tokens_NL, lengths, strict=True)]
-    assert torch.allclose(together_NK, torch.cat(alone), atol=ATOL)
+    assert_rows_stand_alone(default, tokens_NL, lengths, padding, ATOL)
 
 
 @settings(max_examples=30)
 @given(st.lists(st.integers(1, 12), min_size=1, max_size=6))
 def test_the_exported_graph_gives_the_eager_logits(lengths: list[int]) -> None:
-    with torch.inference_mode():
-        expected_NK = default(rows(*lengths))
-    assert torch.allclose(exported.scores(rows(*lengths)), expected_NK, atol=ATOL)
+    assert_gives_the_eager_logits(exported.scores, default, rows(*lengths), ATOL)
 
 
 def test_a_row_of_nothing_or_of_what_was_never_seen_says_nothing() -> None:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from tests.training.graphs import assert_everything_learned, assert_gives_the_eager_logits
 from training.architectures.recurrent import Recurrent, pool
 from training.export import Exported, script
 
@@ -84,10 +85,7 @@ def test_what_stands_in_the_paddings_place_of_the_table_is_never_read(cell: Cell
 def test_all_but_padding_learns(cell: Cell) -> None:
     one = network(cell)
     cross_entropy(one(rows(2, 5, 1)), torch.tensor([0, 1, 2])).backward()
-    for name, parameter in one.named_parameters():
-        assert parameter.grad is not None, name
-        assert parameter.grad.isfinite().all(), name
-        assert parameter.grad.any(), name
+    assert_everything_learned(one)
     assert one.embedding.weight.grad is not None
     assert not one.embedding.weight.grad[0].any()
 
@@ -96,9 +94,7 @@ def test_all_but_padding_learns(cell: Cell) -> None:
 @settings(max_examples=20)
 @given(lengths=st.lists(st.integers(1, 12), min_size=1, max_size=6))
 def test_the_exported_graph_gives_the_eager_logits(cell: Cell, lengths: list[int]) -> None:
-    with torch.inference_mode():
-        expected_NK = both[cell](rows(*lengths))
-    assert torch.allclose(exported[cell].scores(rows(*lengths)), expected_NK, atol=ATOL)
+    assert_gives_the_eager_logits(exported[cell].scores, both[cell], rows(*lengths), ATOL)
 
 
 @both_cells

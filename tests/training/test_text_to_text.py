@@ -10,7 +10,7 @@ import torch
 from models.golden import Outputs
 from models.tokenization import PAD, UNKNOWN
 from tests.training.small import silent
-from tests.training.test_train import Killed, Stopping, kill
+from tests.training.stopping import Killed, Stopping, kill
 from training.architectures.catalogue import sequence_network
 from training.architectures.seq2seq import Seq2Seq
 from training.checkpoint import Checkpoint

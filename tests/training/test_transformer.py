@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tests.training.graphs import assert_everything_learned, assert_gives_the_eager_logits
 from training.architectures.transformer import (
     Attention,
     EncoderLayer,
@@ -60,10 +61,7 @@ def test_the_order_of_tokens_matters() -> None:
 def test_all_but_padding_learns() -> None:
     one = network()
     F.cross_entropy(one(rows(2, 5, 1)), torch.tensor([0, 1, 2])).backward()
-    for name, parameter in one.named_parameters():
-        assert parameter.grad is not None, name
-        assert parameter.grad.isfinite().all(), name
-        assert parameter.grad.any(), name
+    assert_everything_learned(one)
     table = one.encoder.embedding.table
     assert table.weight.grad is not None
     assert not table.weight.grad[0].any()
@@ -72,9 +70,7 @@ def test_all_but_padding_learns() -> None:
 @settings(max_examples=30)
 @given(st.lists(st.integers(1, 12), min_size=1, max_size=6))
 def test_the_exported_graph_gives_the_eager_logits(lengths: list[int]) -> None:
-    with torch.inference_mode():
-        expected_NK = default(rows(*lengths))
-    assert torch.allclose(exported.scores(rows(*lengths)), expected_NK, atol=ATOL)
+    assert_gives_the_eager_logits(exported.scores, default, rows(*lengths), ATOL)
 
 
 def test_a_row_of_nothing_or_of_one_token_is_judged_and_harms_no_neighbour() -> None:

@@ -3,11 +3,10 @@
 torchrun --nproc-per-node 2 -m tests.training.together DIRECTORY
 """
 
-import io
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.training.small import DECODING, dataset, options, silent, task
+from tests.training.stopping import Killed, Stopping, kill
 from training.checkpoint import Checkpoint
 from training.config import ImageOptions
 from training.distributed import Group, joined
@@ -31,25 +31,6 @@ CERTAIN: Mapping[str, Mapping[str, Any]] = {
     "lbfgs": {"flip": False, "learning_rate": 1.0, "epochs": 2, "label_smoothing": 0.1},
 }
 STOP_AFTER = 11
-
-
-class Stopped(Exception):
-    pass
-
-
-class Stopping(Progress):
-    def __init__(self, stop: Callable[[], None]) -> None:
-        super().__init__(io.StringIO(), silent=True)
-        self.left, self.stop = STOP_AFTER, stop
-
-    def step(self, means: Tensor) -> None:
-        self.left -= 1
-        if self.left == 0:
-            self.stop()
-
-
-def stop() -> None:
-    raise Stopped
 
 
 def interrupt() -> None:
@@ -85,12 +66,12 @@ def main() -> None:
         given = options(ema_decay=0.9)
         found["whole"] = normalised(given, group, Checkpoint(directory / "whole", "identity"), silent())
         cut = Checkpoint(directory / "cut", "identity")
-        with pytest.raises(Stopped):
-            normalised(given, group, cut, Stopping(stop))
+        with pytest.raises(Killed):
+            normalised(given, group, cut, Stopping(STOP_AFTER, kill))
         again = given.model_copy(update={"resume": True})
         found["resumed"] = normalised(again, group, cut, silent())
         pressed = Checkpoint(directory / "pressed", "identity")
-        progress = silent() if group.is_first else Stopping(interrupt)
+        progress = silent() if group.is_first else Stopping(STOP_AFTER, interrupt)
         with pytest.raises(KeyboardInterrupt):
             normalised(given, group, pressed, progress)
         if group.is_first:
