@@ -14,7 +14,7 @@ from models.manifest import ModelName
 from models.repository import DEFAULT_ROOT, MODELS_DIR_VARIABLE, default_root
 from training.errors import OptionInvalid
 
-OptimizerName = Literal["sgd", "adam", "adamw", "adagrad", "rmsprop", "lbfgs", "gd"]
+OptimizerName = Literal["sgd", "adam", "adamw", "muon", "adagrad", "rmsprop", "lbfgs", "gd"]
 TokenKind = Literal["words", "bpe", "chars"]
 ScheduleName = Literal["cosine", "step", "constant"]
 # What a step's size means differs from one optimizer to the next, so each brings its own.
@@ -22,6 +22,7 @@ LEARNING_RATES: Mapping[OptimizerName, float] = {
     "sgd": 0.05,
     "adam": 0.002,
     "adamw": 0.003,
+    "muon": 0.004,
     "adagrad": 0.02,
     "rmsprop": 0.001,
     "lbfgs": 1.0,
@@ -64,7 +65,7 @@ class TrainingOptions(Options):
 
     optimizer: OptimizerName = Field("adamw", description="lbfgs and gd take the whole training set a step.")
     learning_rate: float = Field(0.003, gt=0, description="Peak learning rate.")
-    momentum: float = Field(0.9, ge=0, lt=1, description="Of sgd (Nesterov's) and rmsprop.")
+    momentum: float = Field(0.9, ge=0, lt=1, description="Of sgd and muon (Nesterov's), and rmsprop.")
     weight_decay: float = Field(0.01, ge=0, description="Of matrices and kernels; lbfgs takes none.")
     schedule: ScheduleName = Field("cosine", description="Course of the learning rate; step halves it five times.")
     warmup_fraction: float = Field(0.1, ge=0, lt=1, description="Share of the steps over which it rises.")

@@ -19,10 +19,9 @@ TIMEOUT = timedelta(hours=2)
 class Group:
     """The processes that train together; of one process, if torchrun did not start it."""
 
-    def __init__(self, rank: int = 0, size: int = 1, local_rank: int = 0) -> None:
+    def __init__(self, rank: int = 0, size: int = 1) -> None:
         self.rank = rank
         self.size = size
-        self.local_rank = local_rank
 
     @property
     def is_first(self) -> bool:
@@ -110,12 +109,11 @@ def joined(device: str) -> Iterator[Group]:
     if ":" in device:
         raise OptionInvalid(f"--device {device}: each process takes a GPU of its own; give --device cuda")
     on_cuda = choose_device(device).type == "cuda"
-    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     if on_cuda:
-        _take_own_gpu(device, local_rank)
+        _take_own_gpu(device, int(os.environ.get("LOCAL_RANK", "0")))
     distributed.init_process_group("nccl" if on_cuda else "gloo", timeout=TIMEOUT)
     try:
-        yield Group(distributed.get_rank(), size, local_rank)
+        yield Group(distributed.get_rank(), size)
     finally:
         distributed.destroy_process_group()
 
@@ -126,4 +124,5 @@ def _take_own_gpu(device: str, local_rank: int) -> None:
         raise OptionInvalid(
             f"--device {device}: there are {gpus} GPUs here; give torchrun --nproc-per-node {gpus}"
         )
+    # From here on `cuda` means this one.
     torch.cuda.set_device(local_rank)

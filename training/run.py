@@ -64,7 +64,7 @@ def run(options: Given, prepare: Prepare[Given], group: Group, progress: Progres
     if group.is_first:
         repository.check_writable(options.name)
         repository.defaults()  # A table that cannot be read is better known before the training than after.
-    device = choose_device(_own_device(options.device, group))
+    device = choose_device(options.device)
     task, options = prepare(options, progress)
     task.to(device)
     _check_room(task, options)
@@ -157,15 +157,6 @@ def _candidate(
             pictures={"learning_curves": curves, **judgement.pictures},
             mistakes=judgement.mistakes,
         ),
-    )
-
-
-def _own_device(device: str, group: Group) -> str:
-    # Of several processes on one machine each takes its own GPU.
-    return (
-        f"cuda:{group.local_rank}"
-        if group.size > 1 and device in ("auto", "cuda") and torch.cuda.is_available()
-        else device
     )
 
 

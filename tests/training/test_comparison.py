@@ -3,7 +3,7 @@
 import csv
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -228,7 +228,7 @@ def test_the_table_is_in_the_order_of_the_validation_metric() -> None:
 
 
 def test_the_curves_have_a_panel_an_architecture_and_a_line_an_optimizer() -> None:
-    archs, optimizers = ("bag", "lstm", "gru"), ("sgd", "adam", "adamw", "adagrad", "rmsprop", "lbfgs", "gd")
+    archs, optimizers = ("bag", "lstm", "gru"), get_args(OptimizerName)
     figure = draw(
         comparison_of(
             *[

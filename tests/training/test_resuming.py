@@ -19,6 +19,7 @@ from training.train import train
 AIDS: list[dict[str, Any]] = [
     {"ema_decay": 0.9, "mixup": 0.2, "cutmix": 0.5, "erase": 0.5, "shift_pixels": 1},
     {"optimizer": "sgd", "schedule": "step", "precision": "bf16"},
+    {"optimizer": "muon"},
     {"optimizer": "lbfgs", "learning_rate": 1.0, "epochs": 3},
 ]
 

@@ -34,7 +34,14 @@ def test_it_learns(tmp_path: Path, precision: str) -> None:
     assert found.parameters == sum(parameter.numel() for parameter in small.model.parameters())
 
 
-RATES: dict[OptimizerName, float] = {"sgd": 0.05, "adam": 0.01, "adamw": 0.01, "adagrad": 0.05, "rmsprop": 0.003}
+RATES: dict[OptimizerName, float] = {
+    "sgd": 0.05,
+    "adam": 0.01,
+    "adamw": 0.01,
+    "muon": 0.01,
+    "adagrad": 0.05,
+    "rmsprop": 0.003,
+}
 
 
 @pytest.mark.parametrize("optimizer", get_args(OptimizerName))

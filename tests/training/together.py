@@ -28,6 +28,7 @@ from training.train import train
 # makes much of the last bits of a loss with kinks, so that of L-BFGS is convex and has its minimum somewhere.
 CERTAIN: Mapping[str, Mapping[str, Any]] = {
     "adamw": {"flip": False, "learning_rate": 0.01},
+    "muon": {"flip": False, "learning_rate": 0.01},
     "lbfgs": {"flip": False, "learning_rate": 1.0, "epochs": 2, "label_smoothing": 0.1},
 }
 STOP_AFTER = 11
