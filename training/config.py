@@ -22,7 +22,7 @@ LEARNING_RATES: Mapping[OptimizerName, float] = {
     "sgd": 0.05,
     "adam": 0.002,
     "adamw": 0.003,
-    "muon": 0.004,
+    "muon": 0.008,
     "adagrad": 0.02,
     "rmsprop": 0.001,
     "lbfgs": 1.0,
@@ -77,7 +77,7 @@ class TrainingOptions(Options):
     clip_norm: float = Field(0, ge=0, description="Largest norm of the gradient; 0: no limit.")
     label_smoothing: float = Field(0, ge=0, lt=1, description="Probability spread over all labels.")
     ema_decay: float = Field(
-        0, ge=0, lt=1, description="Average the weights, forgetting so slowly; 0: no average."
+        0, ge=0, lt=1, description="Keep an average of the weights that forgets so slowly; 0: the weights."
     )
     patience: int = Field(0, ge=0, description="Stop after so many epochs without a better one; 0: never.")
     seed: int = Field(0, ge=0, lt=2**63, description="Of the weights, the order, augmentation and dropout.")

@@ -5,7 +5,7 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -36,11 +36,10 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Trained:
-    """How the model came to its weights; `best_epoch` counts from 0, `averaged`: the weights are the average's."""
+    """How the model came to its weights; `best_epoch` counts from 0."""
 
     history: tuple[Epoch, ...]
     best_epoch: int
-    averaged: bool
     precision: str
     parameters: int
     elapsed_s: float
@@ -61,14 +60,6 @@ def joined(phases: Sequence[Trained]) -> Trained:
     return replace(last, history=tuple(history), best_epoch=best_epoch, elapsed_s=before_s)
 
 
-class Validated(NamedTuple):
-    """Loss and metric on the validation part, and whether they are the average's."""
-
-    loss: float
-    score: float
-    averaged: bool
-
-
 class Run:
     """The state of a run, from the first step to the last: all that a checkpoint holds."""
 
@@ -85,7 +76,6 @@ class Run:
         self.sums = torch.zeros(2, dtype=torch.float64, device=self.device)
         self.history: list[Epoch] = []
         self.best_epoch = 0
-        self.best_averaged = False
         self.best_score = (-math.inf, -math.inf)
         self.best_state: dict[str, Tensor] = {}
         self.elapsed_before_s = 0.0
@@ -162,17 +152,15 @@ class Run:
             self.average.update_parameters(self.task.model)
         return means
 
-    def validate(self) -> Validated:
-        """Measure the weights and their average on the validation part, and return the better."""
-        models: list[nn.Module] = [self.task.model]
-        if self.average is not None:
-            models.append(self.average.module)
-        found = []
-        for averaged, model in enumerate(models):
-            with self.autocast, torch.inference_mode():
-                loss, score = self.task.validate(model.eval())
-            found.append(Validated(loss, score, bool(averaged)))
-        return max(found, key=lambda each: (each.score, -each.loss))
+    @property
+    def learned(self) -> nn.Module:
+        """What the run is to come to: the average of the weights if there is one, else the weights."""
+        return self.task.model if self.average is None else self.average.module
+
+    def validate(self) -> tuple[float, float]:
+        """Return loss and score of what was learned, on the validation part."""
+        with self.autocast, torch.inference_mode():
+            return self.task.validate(self.learned.eval())
 
     def state(self) -> dict[str, Any]:
         """Return all of it, as tensors and plain values."""
@@ -182,7 +170,7 @@ class Run:
             "total_steps": self.total_steps,
             "sums": self.sums,
             "history": [asdict(epoch) for epoch in self.history],
-            "best": [self.best_epoch, self.best_averaged, *self.best_score],
+            "best": [self.best_epoch, *self.best_score],
             "best_state": self.best_state,
             "elapsed_s": self.elapsed_s,
             "precision": self.precision,
@@ -198,7 +186,7 @@ class Run:
         self.total_steps, self.precision = saved["total_steps"], saved["precision"]
         self.sums = saved["sums"].to(self.device)
         self.history = [Epoch(**epoch) for epoch in saved["history"]]
-        self.best_epoch, self.best_averaged, *best_score = saved["best"]
+        self.best_epoch, *best_score = saved["best"]
         self.best_score = (best_score[0], best_score[1])
         self.best_state = saved["best_state"]
         self.elapsed_before_s = saved["elapsed_s"]

@@ -60,7 +60,6 @@ def train(
     return Trained(
         history=tuple(run.history),
         best_epoch=run.best_epoch,
-        averaged=run.best_averaged,
         precision=run.precision,
         parameters=count_parameters(run.task.model),
         elapsed_s=run.elapsed_s,
@@ -86,15 +85,14 @@ def _run_epoch(run: Run, checkpoint: Checkpoint, progress: Progress, interrupted
 
 def _end_epoch(run: Run, progress: Progress) -> None:
     # One process measures, and tells the others.
-    found: Sequence[float] = run.validate() if run.group.is_first else (0.0, 0.0, False)
-    loss, score, averaged = run.group.from_first(found, run.device)
+    found = run.validate() if run.group.is_first else (0.0, 0.0)
+    loss, score = run.group.from_first(found, run.device)
     learning_rate = run.optimizer.param_groups[0]["lr"]
     mean_loss, mean_score = (run.sums / run.step_in_epoch).tolist()
     run.history.append(Epoch(mean_loss, mean_score, loss, score, learning_rate, run.elapsed_s))
-    if (found := (score, -loss)) > run.best_score or not run.best_state:
-        run.best_epoch, run.best_score, run.best_averaged = run.epoch, found, bool(averaged)
-        chosen = run.average.module if averaged and run.average is not None else run.task.model
-        run.best_state = copy.deepcopy(chosen.state_dict())
+    if (score, -loss) > run.best_score or not run.best_state:
+        run.best_epoch, run.best_score = run.epoch, (score, -loss)
+        run.best_state = copy.deepcopy(run.learned.state_dict())
     progress.end_epoch(loss, score)
     run.sums.zero_()
     run.epoch, run.step_in_epoch = run.epoch + 1, 0

@@ -275,7 +275,7 @@ def test_what_the_grid_decides_is_no_option(argument: str, capsys: pytest.Captur
 
 
 def test_all_means_all() -> None:
-    assert len(grid_of("fashion", "--optimizers", "all").optimizers) == 7
+    assert len(grid_of("fashion", "--optimizers", "all").optimizers) == 8
     assert comparing._archs(grid_of("fashion")) == ("convnet", "resnet")
     assert comparing._archs(grid_of("pronounce", "--archs", "all")) == ["seq2seq"]
     assert comparing._archs(grid_of("reviews")) == ["bag", "lstm", "gru", "transformer", "committee"]

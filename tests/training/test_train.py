@@ -138,16 +138,13 @@ def test_without_a_better_epoch_it_stops_early(tmp_path: Path, monkeypatch: pyte
     assert (len(found.history), found.best_epoch) == (4, 1)
 
 
-def test_the_better_of_weights_and_average_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    given = options(epochs=1, ema_decay=0.9)
-    for scores, averaged in (([0.9, 0.5], False), ([0.5, 0.9], True)):
-        small = task(given)
-        raw, average = (states := scores_given(small, monkeypatch, scores)), None
-        assert trained(tmp_path, small, given).averaged == averaged
-        raw_state, average = states
-        assert not same(raw_state, average)
-        assert same(state_of(small), average if averaged else raw_state)
-        assert raw
+def test_the_average_is_what_is_validated_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, averaged = task(options(epochs=2)), task(options(epochs=2))
+    trained(tmp_path / "plain", plain, options(epochs=2))
+    validated = scores_given(averaged, monkeypatch, [0.5, 0.9])
+    trained(tmp_path / "averaged", averaged, options(epochs=2, ema_decay=0.9))
+    assert same(state_of(averaged), validated[-1])
+    assert not same(state_of(averaged), state_of(plain))
 
 
 def test_the_test_set_is_not_looked_at(tmp_path: Path) -> None:
