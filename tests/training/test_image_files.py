@@ -1,8 +1,5 @@
-import csv
 import errno
 import os
-import shutil
-from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -12,62 +9,11 @@ from PIL import Image
 from models.manifest import ImageDecoding
 from models.preprocessing import decode_image
 from tests.images import encoded, png
+from tests.training.small_images import GREY, LABELS, SHADES, all_greys, greys, put
 from training.datasets import image_files, image_room
 from training.datasets.image_files import load
-from training.datasets.images import ImageDataset, LabelledImages
 from training.datasets.reading import Skipped
 from training.errors import DataInvalid, DataUnavailable
-
-GREY = ImageDecoding(color="L", size=(2, 2), max_pixels=10_000)
-LABELS = ("dark", "light")
-# Enough of each class that every part gets some; each image is another grey.
-SHADES = {"dark": range(40), "light": range(200, 240)}
-
-
-def put(file: Path, content: bytes) -> Path:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(content)
-    return file
-
-
-@pytest.fixture
-def folders(tmp_path: Path) -> Path:
-    """A directory of two class folders, with enough in each."""
-    data = tmp_path / "data"
-    for label, greys in SHADES.items():
-        for grey in greys:
-            put(data / label / f"{grey:03}.png", png(grey))
-    return data
-
-
-@pytest.fixture
-def part_folders(tmp_path: Path) -> Path:
-    """A directory of three part folders; the greys below 10 are for training, then come the other two."""
-    data = tmp_path / "parts"
-    for first, part in ((0, "train"), (10, "val"), (20, "Test")):
-        for label, greys in SHADES.items():
-            for grey in greys[first : first + 10]:
-                put(data / part / label / f"{grey:03}.png", png(grey))
-    return data
-
-
-def greys(images: LabelledImages) -> list[int]:
-    return images.images_NCHW[:, 0, 0, 0].tolist()
-
-
-def all_greys(dataset: ImageDataset) -> list[int]:
-    return [*greys(dataset.train), *greys(dataset.validation), *greys(dataset.test)]
-
-
-def tabled(folder: Path, rows: Iterable[tuple[str, ...]], header: tuple[str, ...] = ("path", "label")) -> Path:
-    file = folder / "images.csv"
-    with file.open("w", encoding="utf-8", newline="") as stream:
-        csv.writer(stream).writerows([header, *rows])
-    return file
-
-
-def shade_rows() -> list[tuple[str, str]]:
-    return [(f"{label}/{grey:03}.png", label) for label, greys in SHADES.items() for grey in greys]
 
 
 def test_folders_named_by_class_become_labelled_images(folders: Path) -> None:
@@ -125,22 +71,6 @@ def test_the_sha256_follows_the_given_parts(part_folders: Path) -> None:
     before, _ = load(part_folders, GREY)
     (part_folders / "train" / "dark" / "000.png").rename(part_folders / "Test" / "dark" / "000.png")
     assert load(part_folders, GREY)[0].sha256 != before.sha256
-
-
-def test_folders_may_hold_folders(folders: Path) -> None:
-    put(folders / "dark" / "more" / "deeper" / "a.png", png(100))
-    dataset, _ = load(folders, GREY)
-    assert 100 in all_greys(dataset)
-
-
-def test_hidden_files_and_folders_are_ignored_quietly(folders: Path) -> None:
-    put(folders / ".git" / "a.png", png(100))
-    put(folders / "dark" / ".DS_Store", b"junk")
-    put(folders / "dark" / ".thumbnails" / "a.png", png(100))
-    put(folders / ".hidden.png", png(100))
-    dataset, reading = load(folders, GREY)
-    assert reading.lines() == ["80 examples read, 0 skipped"]
-    assert 100 not in all_greys(dataset)
 
 
 @pytest.mark.parametrize("grey", [0, 9, 17, 25, 33])
@@ -266,26 +196,6 @@ def test_a_file_name_that_is_not_utf8_is_told_in_print(folders: Path) -> None:
         load(folders, GREY)
 
 
-def test_part_folders_are_kept(part_folders: Path) -> None:
-    dataset, reading = load(part_folders, GREY)
-    assert greys(dataset.train) == [*range(10), *range(200, 210)]
-    assert greys(dataset.validation) == [*range(10, 20), *range(210, 220)]
-    assert greys(dataset.test) == [*range(20, 30), *range(220, 230)]
-    assert reading.lines() == ["60 examples read, 0 skipped"]
-
-
-def test_a_part_folder_that_is_not_there_is_made_out_of_train(part_folders: Path) -> None:
-    shutil.rmtree(part_folders / "val")
-    for label, shades in SHADES.items():
-        for grey in shades[30:]:
-            put(part_folders / "train" / label / f"{grey:03}.png", png(grey))
-    dataset, _ = load(part_folders, GREY)
-    assert greys(dataset.test) == [*range(20, 30), *range(220, 230)]
-    assert len(dataset.validation) > 0
-    train_validation = sorted([*greys(dataset.train), *greys(dataset.validation)])
-    assert train_validation == [*range(10), *range(30, 40), *range(200, 210), *range(230, 240)]
-
-
 def test_what_is_in_test_is_dropped_from_train(part_folders: Path) -> None:
     put(part_folders / "train" / "dark" / "copy.png", png(20))
     put(part_folders / "val" / "light" / "copy.png", png(20))
@@ -293,86 +203,6 @@ def test_what_is_in_test_is_dropped_from_train(part_folders: Path) -> None:
     assert all_greys(dataset).count(20) == 1
     assert 20 in greys(dataset.test)
     assert (reading.straddling, reading.duplicates, reading.conflicting) == (2, 0, 1)
-
-
-def test_loose_files_beside_part_and_class_folders_are_told(part_folders: Path) -> None:
-    put(part_folders / "labels.txt", b"")
-    put(part_folders / "train" / "a.png", png(1))
-    _, reading = load(part_folders, GREY)
-    assert [skipped.where for skipped in reading.skipped] == ["labels.txt", "train/a.png"]
-
-
-def test_part_folders_beside_others_stop(part_folders: Path) -> None:
-    (part_folders / "annotations").mkdir()
-    with pytest.raises(
-        DataInvalid, match="holds Test, train, val, but other folders too: annotations; move those"
-    ):
-        load(part_folders, GREY)
-
-
-def test_a_class_may_be_called_train(folders: Path) -> None:
-    (folders / "dark").rename(folders / "train")
-    assert load(folders, GREY)[0].labels == ("light", "train")
-
-
-@pytest.mark.parametrize(
-    ("names", "empty"),
-    [
-        (("Training", "Testing"), "validation"),
-        (("training", "evaluation"), "validation"),
-        (("Train", "eval"), "test"),
-    ],
-)
-def test_parts_go_by_other_names_too(part_folders: Path, names: tuple[str, str], empty: str) -> None:
-    for folder, name in zip(("train", "Test"), names, strict=True):
-        (part_folders / folder).rename(part_folders / name)
-    shutil.rmtree(part_folders / "val")
-    dataset, _ = load(part_folders, GREY)
-    assert dataset.labels == LABELS
-    kept = dataset.validation if empty == "test" else dataset.test
-    assert greys(kept) == [*range(20, 30), *range(220, 230)]
-
-
-def test_folders_of_classes_called_train_beside_another_stop(part_folders: Path) -> None:
-    shutil.rmtree(part_folders / "val")
-    (part_folders / "Test").rename(part_folders / "holdout")
-    with pytest.raises(DataInvalid, match="holds train, but other folders too: holdout; move those away"):
-        load(part_folders, GREY)
-
-
-def test_parts_without_one_to_train_on_stop(part_folders: Path) -> None:
-    shutil.rmtree(part_folders / "train")
-    with pytest.raises(DataInvalid, match="holds Test, val, but no folder train"):
-        load(part_folders, GREY)
-
-
-def test_two_folders_of_one_part_stop(part_folders: Path) -> None:
-    (part_folders / "Test").rename(part_folders / "dev")
-    with pytest.raises(DataInvalid, match="dev, val are all names of the validation part"):
-        load(part_folders, GREY)
-
-
-def test_parts_by_unknown_names_are_not_taken_for_classes(part_folders: Path) -> None:
-    for folder, name in (("train", "fold 1"), ("val", "fold 2"), ("Test", "fold 3")):
-        (part_folders / folder).rename(part_folders / name)
-    with pytest.raises(
-        DataInvalid, match=r"fold 1, fold 2, fold 3 look like parts, .* several hold dark, light; name"
-    ):
-        load(part_folders, GREY)
-
-
-def test_classes_may_all_hold_a_folder_of_one_name(folders: Path) -> None:
-    for label in LABELS:
-        (folders / label).rename(folders / "images")
-        (folders / label).mkdir()
-        (folders / "images").rename(folders / label / "images")
-    assert load(folders, GREY)[0].labels == LABELS
-
-
-def test_a_class_folder_with_a_blank_name_stops(folders: Path) -> None:
-    put(folders / "\u00a0" / "a.png", png(100))
-    with pytest.raises(DataInvalid, match="has a blank name, which is no label; rename it"):
-        load(folders, GREY)
 
 
 def test_labels_that_may_not_be_meant_so_are_told(folders: Path) -> None:
@@ -385,13 +215,6 @@ def test_labels_that_may_not_be_meant_so_are_told(folders: Path) -> None:
         "labels differ only in case: 'Dark', 'dark'",
         "label 'None' looks like a missing value",
     ]
-
-
-def test_an_empty_class_folder_stops(folders: Path) -> None:
-    put(folders / "empty" / ".hidden", b"")
-    (folders / "void" / "inner").mkdir(parents=True)
-    with pytest.raises(DataInvalid, match="no file for a class in empty, void; add images, or remove the folder"):
-        load(folders, GREY)
 
 
 def test_a_class_that_cannot_be_read_at_all_stops(folders: Path) -> None:
@@ -420,63 +243,6 @@ def test_a_class_without_a_test_image_stops(part_folders: Path) -> None:
     put(part_folders / "train" / "rare" / "a.png", png(100))
     with pytest.raises(DataInvalid, match=r"no test example of 'rare' \(1 in all\)"):
         load(part_folders, GREY)
-
-
-def test_a_directory_that_is_not_there_stops(tmp_path: Path) -> None:
-    with pytest.raises(DataUnavailable, match="nowhere is not there"):
-        load(tmp_path / "nowhere", GREY)
-
-
-def test_a_folder_that_cannot_be_listed_stops(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused(folder: Path) -> Iterable[Path]:
-        raise PermissionError(errno.EACCES, "Permission denied", str(folder))
-
-    monkeypatch.setattr(Path, "iterdir", refused)
-    with pytest.raises(DataUnavailable, match="data cannot be listed: Permission denied"):
-        load(folders, GREY)
-
-
-def test_a_table_gives_the_same_as_folders(folders: Path) -> None:
-    from_folders, _ = load(folders, GREY)
-    dataset, reading = load(tabled(folders, shade_rows()), GREY)
-    assert dataset.labels == LABELS
-    assert torch.equal(dataset.train.images_NCHW, from_folders.train.images_NCHW)
-    assert torch.equal(dataset.test.labels_N, from_folders.test.labels_N)
-    assert dataset.sha256 == from_folders.sha256
-    assert reading.lines() == ["80 examples read, 0 skipped"]
-
-
-def test_a_table_may_name_its_columns_and_give_the_parts(folders: Path) -> None:
-    names = {0: "train", 1: "dev", 2: "test"}
-    rows = [(*row, names[index % 3]) for index, row in enumerate(shade_rows())]
-    table = tabled(folders, rows, ("file", "shade", "part"))
-    dataset, _ = load(table, GREY, "file", "shade", "part")
-    assert greys(dataset.train) == [int(path[-7:-4]) for path, _, part in rows if part == "train"]
-    assert greys(dataset.test) == [int(path[-7:-4]) for path, _, part in rows if part == "test"]
-
-
-def test_rows_that_name_no_image_are_told_with_path_and_line(folders: Path) -> None:
-    wrong = [("dark/nowhere.png", "dark"), ("", "dark"), ("dark", "dark"), ("x" * 300, "dark")]
-    put(folders / "notes.txt", b"no image")
-    _, reading = load(tabled(folders, [*wrong, *shade_rows(), ("notes.txt", "light")]), GREY)
-    told = {skipped.where: skipped.reason for skipped in reading.skipped}
-    assert told == {
-        "line 2: dark/nowhere.png": "is not there",
-        "line 3": "'path' is empty",
-        "line 4: dark": "is not a file",
-        f"line 5: {'x' * 300}": "cannot be read: File name too long",
-        "line 86: notes.txt": "the bytes are not a JPEG, PNG, WebP, BMP, GIF or TIFF image",
-    }
-    assert reading.rows == 85
-
-
-def test_a_table_that_is_none_stops(folders: Path) -> None:
-    with pytest.raises(
-        DataInvalid, match=r"no column 'path'; its columns are 'paht', 'label'; did you mean 'paht'"
-    ):
-        load(tabled(folders, shade_rows(), ("paht", "label")), GREY)
-    with pytest.raises(DataInvalid, match="unknown ending"):
-        load(put(folders / "images.xlsx", b"PK"), GREY)
 
 
 @pytest.fixture
