@@ -6,7 +6,7 @@ The same network, data, augmentation, batch size and optimizer, in alternating r
 
     usual    torchvision's FashionMNIST, transforms on each image, DataLoader, fp32, `loss.item()` at every step
     tuned    the same in bf16 and channels_last, for whoever knows of them
-    lantern  the steps of `python -m training fashion`, in the precision that `auto` takes
+    lantern  the steps of `python -m training fashion --optimizer adamw`, in the precision that `auto` takes
 
 The loaders get as many workers as is fastest here, found first. Timed are the steps alone, once each way is
 warm: neither side validates or saves. Lantern's steps include its moving average of the weights.
@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        run, options = _run(FashionOptions(arch=arguments.arch, models_dir=Path(scratch)))
+        run, options = _run(FashionOptions(arch=arguments.arch, optimizer="adamw", models_dir=Path(scratch)))
         _measure(run, options, _usual_data(Path(scratch), options), arguments.images, arguments.rounds)
 
 

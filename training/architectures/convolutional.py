@@ -27,7 +27,7 @@ class ConvNet(nn.Module):
         input_size: tuple[int, int, int],
         hidden_size: int,
         num_labels: int,
-        widths: tuple[int, int, int] = (32, 64, 128),
+        widths: tuple[int, int, int] = (32, 48, 128),
     ) -> None:
         super().__init__()
         channels, height, width = input_size
