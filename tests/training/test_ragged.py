@@ -1,5 +1,6 @@
 from itertools import pairwise
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -76,6 +77,16 @@ def test_little_padding_is_left() -> None:
 
     order_N = order_of(5000, 1)
     assert padding(batches_by_length(order_N, length_N, 20)) < padding(list(order_N.split(20))) / 10
+
+
+@pytest.mark.parametrize(("count", "batch_size"), [(1024, 128), (3008, 64)])
+def test_when_a_batch_comes_says_nothing_of_its_length(count: int, batch_size: int) -> None:
+    length_N = torch.randint(3, 30, (count,), generator=torch.Generator().manual_seed(0))
+    epochs = [batches_by_length(order_of(count, seed), length_N, batch_size) for seed in range(200)]
+    mean = length_N.double().mean()
+    for place in (0, -1):
+        means = [length_N[epoch[place]].double().mean() for epoch in epochs]
+        assert abs(torch.stack(means).mean() - mean) < 2
 
 
 def test_batches_come_in_a_random_order_that_is_the_orders_own() -> None:

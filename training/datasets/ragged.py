@@ -40,10 +40,8 @@ def batches_by_length(
 
     Padding is computed for nothing; sorting a few thousand rows at a time keeps it small, and the batches mixed.
     """
-    place_N = torch.empty_like(order_N)
-    place_N[order_N] = torch.arange(len(order_N))
     chunks = order_N.split(batch_size * batches_a_chunk)
     sorted_chunks = [chunk_N[length_N[chunk_N].argsort(stable=True)] for chunk_N in chunks]
     batches = [batch_N for chunk_N in sorted_chunks for batch_N in chunk_N.split(batch_size)]
-    # A row's place in the order says nothing of its length, so the first rows' places shuffle the batches.
-    return sorted(batches, key=lambda batch_N: int(place_N[batch_N[0]]))
+    # The order is random, so as many of it as there are batches come in an order that says nothing of lengths.
+    return [batches[place] for place in order_N[: len(batches)].argsort().tolist()]
