@@ -42,9 +42,10 @@ def main() -> None:
             subprocess.run(command, check=True)
             print(f"python -m training fashion, whole command: {time.perf_counter() - start_s:.0f} s")
         scores_NK, labels_N, took_s = _ask_for_the_test_set(models_dir, arguments.port)
-    accuracy = (scores_NK.argmax(1) == labels_N).float().mean().item()
-    print(f"test accuracy through POST /predict from PNG bytes: {accuracy:.2%} of {len(labels_N)}")
-    print(f"expected calibration error through POST /predict: {calibration_error(scores_NK, labels_N):.4f}")
+    confidence_N, predicted_N = scores_NK.max(1)
+    right_N = predicted_N == labels_N
+    print(f"test accuracy through POST /predict from PNG bytes: {right_N.float().mean():.2%} of {len(right_N)}")
+    print(f"expected calibration error through POST /predict: {calibration_error(confidence_N, right_N):.4f}")
     print(f"{len(labels_N) / took_s:.0f} requests a second over {CONNECTIONS} connections")
 
 

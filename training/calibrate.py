@@ -1,37 +1,82 @@
-"""Temperature scaling: one number that makes the confidence match the accuracy.
+"""Scores that say how often a model is right, fitted on the validation part. Axes: N examples, K labels."""
 
-Source: Guo et al., "On calibration of modern neural networks", arXiv:1706.04599, section 4.2.
-"""
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torch.optim import LBFGS
 
+# A ceiling of 0.95: near 1, where most models end, and not so near that its gradient is gone.
+INITIAL_CEILING_LOGIT = 3.0
+
 
 def fit_temperature(logits_NK: Tensor, labels_N: Tensor) -> float:
-    """Return the temperature that minimises the negative log-likelihood on held-out logits.
+    """Return the likeliest temperature of held-out logits.
+
+    Few examples tell little, and move it little: before any is seen it is taken to lie within a factor of e of 1,
+    and of the answers one more is taken to be wrong, and one more right, than were.
 
     Args:
         logits_NK: Of the validation set; the test set would flatter the calibration reported on it.
         labels_N: Their labels.
 
     Returns:
-        A temperature between 0.05 and 20; dividing logits by it never changes which is largest. 1 if nothing is
-        wrong: then the likelihood only grows as scores are sharpened, and a few examples cannot tell how far.
+        A temperature between 0.05 and 20; dividing logits by it never changes which is largest.
+
+    Source: Guo et al., "On calibration of modern neural networks", arXiv:1706.04599, section 4.2; the counts of
+    one more are those of Platt, "Probabilistic outputs for support vector machines", 1999, section 2.2.
     """
-    if (logits_NK.argmax(1) == labels_N).all():
-        return 1.0
     logits_NK = logits_NK.double()
+    N = len(labels_N)
     log_temperature = torch.zeros((), dtype=torch.float64, device=logits_NK.device, requires_grad=True)
-    optimizer = LBFGS([log_temperature], max_iter=100, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        cooled_NK = logits_NK / log_temperature.exp()
+        likelihood = F.cross_entropy(cooled_NK, labels_N, label_smoothing=1 / (N + 2))
+        return likelihood + log_temperature.square() / (2 * N)
+
+    _minimise(loss, log_temperature)
+    return float(log_temperature.detach().nan_to_num(0.0).exp().clamp(0.05, 20.0))
+
+
+def fit_confidence(log_scores_N: Tensor, right_N: Tensor) -> tuple[float, float]:
+    """Return power and ceiling, of which `ceiling * score**power` is likeliest to be the share of right answers.
+
+    For answers that are not chosen among labels, such as texts: of these a model's scores say which is better, but
+    not how many are right. A larger score stays the larger one.
+
+    Args:
+        log_scores_N: Logarithms of the model's scores of held-out answers, at most 0.
+        right_N: Whether each was right, bool.
+
+    Returns:
+        A power between 0.05 and 20 and a ceiling between 0.01 and 1. 1 and 1 if all are right or none is.
+
+    Source: the likelihood is that of Platt, "Probabilistic outputs for support vector machines", 1999, equation 5.
+    """
+    if right_N.all() or not right_N.any():
+        return 1.0, 1.0
+    log_scores_N = log_scores_N.double()
+    log_power = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    ceiling_logit = torch.full((), INITIAL_CEILING_LOGIT, dtype=torch.float64, requires_grad=True)
+
+    def negative_log_likelihood() -> Tensor:
+        log_right_N = F.logsigmoid(ceiling_logit) + log_power.exp() * log_scores_N
+        return F.binary_cross_entropy(log_right_N.exp(), right_N.double())
+
+    _minimise(negative_log_likelihood, log_power, ceiling_logit)
+    power, ceiling = log_power.detach().exp(), ceiling_logit.detach().sigmoid()
+    return float(power.nan_to_num(1.0).clamp(0.05, 20.0)), float(ceiling.nan_to_num(1.0).clamp(0.01, 1.0))
+
+
+def _minimise(loss_of: Callable[[], Tensor], *parameters: Tensor) -> None:
+    optimizer = LBFGS(parameters, max_iter=100, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        loss = F.cross_entropy(logits_NK / log_temperature.exp(), labels_N)
+        loss = loss_of()
         loss.backward()
         return loss
 
     optimizer.step(closure)
-    # Logits that carry nothing have no best temperature: it would run off to infinity.
-    return float(log_temperature.detach().nan_to_num(0.0).exp().clamp(0.05, 20.0))

@@ -97,24 +97,25 @@ def evaluate(answers: Answers, labels: tuple[str, ...]) -> Evaluation:
         accuracy=answers.right_N.double().mean().item(),
         macro_f1=sum(row.f1 for row in per_label) / len(labels),
         nll=-answers.likelihood_N.clamp(min=least).log().mean().item(),
-        ece=_calibration_error(answers),
+        ece=calibration_error(answers.confidence_N, answers.right_N),
         per_label=per_label,
         confusion=_confusion(answers, len(labels)) if len(labels) <= MOST_CONFUSED_LABELS else (),
     )
 
 
-def calibration_error(probabilities_NK: Tensor, labels_N: Tensor) -> float:
-    """Expected calibration error: the mean distance between confidence and accuracy over 15 bins."""
-    return _calibration_error(Answers.of(probabilities_NK, labels_N))
+def calibration_error(confidence_N: Tensor, right_N: Tensor) -> float:
+    """Expected calibration error: the mean distance between confidence and accuracy over 15 bins.
 
-
-def _calibration_error(answers: Answers) -> float:
+    Args:
+        confidence_N: Probability that an answer is right, as the model puts it.
+        right_N: Whether it is, bool.
+    """
     # Imported where it is used: it takes seconds, which a run that fails early should not.
     from torchmetrics.functional import classification
 
-    # Of the likeliest label alone: whether it is right has two outcomes, however many labels there are.
+    # Of one answer alone: whether it is right has two outcomes, however many answers there were to choose from.
     return classification.binary_calibration_error(
-        answers.confidence_N, answers.right_N.long(), n_bins=CALIBRATION_BINS, norm="l1"
+        confidence_N, right_N.long(), n_bins=CALIBRATION_BINS, norm="l1"
     ).item()
 
 

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
+from torch import Tensor
 
-from training.evaluate import CALIBRATION_BINS, Answers, Evaluation
-from training.state import Epoch
+from training.evaluate import CALIBRATION_BINS, Evaluation
+from training.trained import Epoch
 
 LEAST_IN_A_BIN = 20
 # With more labels than this the cells are too small for numbers, and then for names.
@@ -59,17 +60,21 @@ def draw_learning_curves(history: Sequence[Epoch], best_epoch: int, metric: str)
     return figure
 
 
-def draw_calibration(answers: Mapping[str, Answers]) -> Figure:
-    """Reliability diagram: in each bin of confidence, how often the model was right."""
+def draw_calibration(answers: Mapping[str, tuple[Tensor, Tensor]]) -> Figure:
+    """Reliability diagram: in each bin of confidence, how often the model was right.
+
+    Args:
+        answers: Title of a line -> confidences, and whether each answer was right, bool; both of shape N.
+    """
     figure = Figure(figsize=(5.5, 5), layout="constrained")
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color="grey", linestyle=":", label="perfect")
-    for title, given in answers.items():
-        bin_N = (given.confidence_N * CALIBRATION_BINS).long().clamp(max=CALIBRATION_BINS - 1)
+    for title, (confidence_N, right_N) in answers.items():
+        bin_N = (confidence_N * CALIBRATION_BINS).long().clamp(max=CALIBRATION_BINS - 1)
         # A bin of a few examples shows chance, not calibration.
         filled = [bin_ for bin_ in range(CALIBRATION_BINS) if (bin_N == bin_).sum() >= LEAST_IN_A_BIN]
-        confidence = [given.confidence_N[bin_N == bin_].mean().item() for bin_ in filled]
-        accuracy = [given.right_N[bin_N == bin_].double().mean().item() for bin_ in filled]
+        confidence = [confidence_N[bin_N == bin_].mean().item() for bin_ in filled]
+        accuracy = [right_N[bin_N == bin_].double().mean().item() for bin_ in filled]
         axes.plot(confidence, accuracy, marker="o", markersize=4, label=title)
     axes.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1), title="Calibration on the test set")
     axes.legend()

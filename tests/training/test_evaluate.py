@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torchmetrics.functional import classification
 
-from training.calibrate import fit_temperature
+from training.calibrate import fit_confidence, fit_temperature
 from training.evaluate import MOST_CONFUSED_LABELS, Answers, calibration_error, evaluate, format_table
 
 LABELS = ("a", "b", "c")
@@ -56,7 +56,8 @@ def test_the_figures_are_those_of_torchmetrics(N: int, K: int) -> None:
     assert torch.equal(torch.tensor(found.confusion), expected_KK)
     ece = classification.multiclass_calibration_error(probabilities_NK, labels_N, K, n_bins=15).item()
     assert found.ece == pytest.approx(ece)
-    assert calibration_error(probabilities_NK, labels_N) == pytest.approx(ece)
+    answers = Answers.of(probabilities_NK, labels_N)
+    assert calibration_error(answers.confidence_N, answers.right_N) == pytest.approx(ece)
 
 
 @given(st.integers(1, 60), st.integers(1, 20))
@@ -96,15 +97,23 @@ def test_the_known_temperature_is_found(factor: float) -> None:
     assert fit_temperature(*overconfident(factor)) == pytest.approx(factor, rel=0.05)
 
 
-@pytest.mark.parametrize("count", [1, 20, 5000])
-def test_scores_are_not_sharpened_if_nothing_is_wrong(count: int) -> None:
-    logits_NK, labels_N = overconfident(0.5)
-    right_N = (logits_NK.argmax(1) == labels_N).nonzero().squeeze(1)[:count]
-    assert fit_temperature(logits_NK[right_N], labels_N[right_N]) == 1.0
-    # With a single mistake there is something to fit.
-    mistake_1 = (logits_NK.argmax(1) != labels_N).nonzero().squeeze(1)[:1]
-    both_N = torch.cat([right_N, mistake_1])
-    assert fit_temperature(logits_NK[both_N], labels_N[both_N]) != 1.0
+def confidence(logits_NK: torch.Tensor, labels_N: torch.Tensor) -> float:
+    return (logits_NK / fit_temperature(logits_NK, labels_N)).softmax(1).max(1).values.mean().item()
+
+
+def test_the_more_answers_are_right_the_surer_they_become_and_never_certain() -> None:
+    def surest(count: int) -> float:
+        return confidence(torch.tensor([[0.2, 0.0]]).expand(count, -1), torch.zeros(count, dtype=torch.int64))
+
+    sure = [surest(count) for count in (1, 5, 30, 300)]
+    assert sure == sorted(sure)
+    assert 0.5 < sure[0] < 0.6
+    assert 0.9 < sure[-1] < 1.0
+
+
+def test_a_few_wrong_answers_do_not_make_scores_say_nothing() -> None:
+    logits_NK = torch.tensor([[3.0, 0.0], [0.0, 2.0]])
+    assert 0.6 < confidence(logits_NK, torch.tensor([0, 0])) < 0.9
 
 
 def test_calibration_lowers_the_error_and_changes_no_label() -> None:
@@ -127,3 +136,31 @@ def test_the_temperature_is_always_usable(logits: list[tuple[float, float]], lab
     logits_NK = torch.tensor(logits)
     labels_N = logits_NK.argmax(1) if label is None else torch.full((len(logits),), label)
     assert 0.05 <= fit_temperature(logits_NK, labels_N) <= 20
+
+
+def answered(power: float, ceiling: float, N: int = 200_000) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logarithms of scores, and which answers were right: `ceiling * score**power` of them."""
+    generator = torch.Generator().manual_seed(0)
+    log_scores_N = -torch.rand(N, generator=generator, dtype=torch.float64) * 2
+    share_N = ceiling * (power * log_scores_N).exp()
+    return log_scores_N.float(), torch.rand(N, generator=generator, dtype=torch.float64) < share_N
+
+
+@pytest.mark.parametrize(("power", "ceiling"), [(0.5, 0.9), (1.0, 0.99), (6.0, 0.7)])
+def test_the_known_power_and_ceiling_are_found(power: float, ceiling: float) -> None:
+    found_power, found_ceiling = fit_confidence(*answered(power, ceiling))
+    assert found_power == pytest.approx(power, rel=0.1)
+    assert found_ceiling == pytest.approx(ceiling, abs=0.02)
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_scores_stay_as_they_are_if_all_answers_are_alike(right: bool) -> None:
+    assert fit_confidence(-torch.rand(30), torch.full((30,), right)) == (1.0, 1.0)
+
+
+@given(st.lists(st.tuples(st.floats(-100, 0), st.booleans()), min_size=1, max_size=20))
+def test_power_and_ceiling_are_always_usable(answers: list[tuple[float, bool]]) -> None:
+    scores, right = zip(*answers, strict=True)
+    power, ceiling = fit_confidence(torch.tensor(scores), torch.tensor(right))
+    assert 0.05 <= power <= 20
+    assert 0.01 <= ceiling <= 1

@@ -40,6 +40,7 @@ def test_a_cell_holds_its_count() -> None:
 def test_calibration_shows_confidence_and_accuracy_of_bins_that_are_filled() -> None:
     probabilities_NK = torch.tensor([[0.9, 0.1]] * 40 + [[0.6, 0.4]] * 3)
     labels_N = torch.tensor([0] * 30 + [1] * 10 + [0] * 3)
-    axes = draw_calibration({"after": Answers.of(probabilities_NK, labels_N)}).axes[0]
+    confidence_N, predicted_N = probabilities_NK.max(1)
+    axes = draw_calibration({"after": (confidence_N, predicted_N == labels_N)}).axes[0]
     line = next(line for line in axes.lines if line.get_label() == "after")
     assert np.asarray(line.get_xydata()).tolist() == [[pytest.approx(0.9), pytest.approx(0.75)]]

@@ -1,6 +1,9 @@
 """Writing a text for a text, as a task: what is trained on, validated, judged and kept as golden."""
 
+import copy
 import random
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +118,59 @@ def test_golden_texts_are_those_that_lead_the_next_by_most(learned: TextToText) 
     with torch.inference_mode():
         every = sorted((lead(pair.source.encode()) for pair in learned.dataset.test), reverse=True)
         assert [lead(source) for source in golden.values()] == pytest.approx(every[:4], rel=1e-3)
+
+
+class Sure(Exported):
+    """Says of every text that it is right."""
+
+    def run(self, batch: torch.Tensor) -> Outputs:
+        tokens_NBT, scores_NB = super().run(batch)
+        return tokens_NBT, torch.ones_like(scores_NB)
+
+
+@pytest.fixture
+def half_right(learned: TextToText) -> TextToText:
+    """Knows one answer of two: of the others another text is wanted than the one it learned."""
+    one = copy.copy(learned)
+    one.model = copy.deepcopy(learned.model)
+    one._validated, one.dataset = spoilt(learned._validated), replace(learned.dataset, test=spoilt(pairs(400, 3)))
+    return one
+
+
+def spoilt(some: Sequence[SequencePair]) -> list[SequencePair]:
+    """Every other source wants what nobody writes."""
+    return [pair if number % 2 else SequencePair(pair.source, ("Z",)) for number, pair in enumerate(some)]
+
+
+def test_scores_come_to_say_how_many_texts_are_right(half_right: TextToText) -> None:
+    before = half_right.judge(Exported(script(half_right.model)))
+    half_right.calibrate()
+    after = half_right.judge(Exported(script(half_right.model)))
+    assert before.calibration is not None
+    assert after.calibration is not None
+    assert before.calibration.ece_before == before.calibration.ece_after > 0.3
+    assert after.calibration.ece_before == pytest.approx(before.calibration.ece_before, abs=0.01)
+    assert after.metrics["test_ece"] == after.calibration.ece_after < 0.1
+    assert after.calibration.nll_after < after.calibration.nll_before
+    assert after.metrics["test_error_rate"] == before.metrics["test_error_rate"]
+    assert "calibration" in after.pictures
+
+
+def test_calibration_is_measured_on_what_the_file_says(learned: TextToText) -> None:
+    judgement = learned.judge(Sure(script(learned.model)))
+    assert judgement.metrics["test_ece"] == pytest.approx(judgement.metrics["test_error_rate"])
+
+
+def test_calibration_changes_no_text_and_no_order(half_right: TextToText) -> None:
+    batch = half_right.parity_batch()
+    with torch.inference_mode():
+        tokens_NBT, scores_NB = half_right.model(batch)
+    half_right.calibrate()
+    with torch.inference_mode():
+        calibrated_NBT, calibrated_NB = half_right.model(batch)
+    assert torch.equal(tokens_NBT, calibrated_NBT)
+    assert not torch.allclose(scores_NB, calibrated_NB)
+    assert bool((calibrated_NB.diff(dim=1) <= 0).all())
 
 
 def test_sources_are_cut_in_training_as_in_serving() -> None:

@@ -53,6 +53,17 @@ def test_labels_are_learned_as_shares_that_are_whole(arch: str) -> None:
     assert results[0][2][0] == pytest.approx(results[1][2][0], abs=1e-5)
 
 
+def test_words_are_dropped_while_it_trains_and_only_then() -> None:
+    def loss(augment: bool, word_dropout: float) -> float:
+        one = task("bag")
+        one._options = one._options.model_copy(update={"word_dropout": word_dropout})
+        seed_here(0, "words")
+        return one.loss(one.model, EVERYTHING, augment=augment)[0].item()
+
+    assert loss(True, 0.9) != loss(True, 0.0)
+    assert loss(False, 0.9) == loss(False, 0.0)
+
+
 def test_a_texts_weight_scales_its_loss() -> None:
     weight_N = torch.tensor([1.0, 0.0, 2.0, 0.5])
     weighted = task(weight_N=weight_N)

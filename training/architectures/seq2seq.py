@@ -106,6 +106,9 @@ class Seq2Seq(nn.Module):
     END: Final[int] = END
     UNKNOWN: Final[int] = UNKNOWN
 
+    score_power: Tensor
+    score_ceiling: Tensor
+
     def __init__(
         self,
         source_vocabulary: int,
@@ -129,6 +132,9 @@ class Seq2Seq(nn.Module):
         self.layers = DecoderLayers([DecoderLayer(dim, heads, hidden, dropout) for _ in range(layers)])
         self.norm = nn.LayerNorm(dim)
         self.head = nn.Linear(dim, target_vocabulary)
+        # Of the scores that are given, fitted when the weights are final; they change no order.
+        self.register_buffer("score_power", torch.ones(()))
+        self.register_buffer("score_ceiling", torch.ones(()))
 
     def logits(self, sources_NS: Tensor, targets_NT: Tensor) -> Tensor:
         """Return logits of shape NTV for the token after each of a known target (teacher forcing).
@@ -154,11 +160,12 @@ class Seq2Seq(nn.Module):
 
         Returns:
             int64 tokens of shape NBT, without the beginning, padded with 0 after the end: those that ended first,
-            and each kind with the best first; and their float32 scores of shape NB, 0 to 1: the geometric mean
-            of their tokens' probabilities, if the length's power is 1.
+            and each kind with the best first; and their float32 scores of shape NB, 0 to 1: ceiling * mean^power,
+            of the geometric mean of their tokens' probabilities if the length's power is 1. Once calibrated, how
+            likely a text is one of those that were wanted.
         """
-        tokens_NBT, score_NB = self.beam_search(sources_NS, self.beams)
-        return tokens_NBT, score_NB.exp()
+        tokens_NBT, log_score_NB = self.beam_search(sources_NS, self.beams)
+        return tokens_NBT, self.score_ceiling * (self.score_power * log_score_NB).exp()
 
     @torch.jit.export
     def greedy_search(self, sources_NS: Tensor, steps: int) -> tuple[Tensor, Tensor]:

@@ -126,6 +126,7 @@ class ClassificationTask(ABC):
                 nll_before=before.nll,
                 nll_after=after.nll,
             ),
+            doubts=_doubts(after),
         )
 
     def _answers(self, exported: Exported) -> tuple[Answers, Answers]:
@@ -170,9 +171,21 @@ class ClassificationTask(ABC):
         ]
 
 
+def _doubts(evaluation: Evaluation) -> Sequence[str]:
+    commonest = max(evaluation.per_label, key=lambda row: row.support)
+    share = commonest.support / sum(row.support for row in evaluation.per_label)
+    if evaluation.accuracy > share:
+        return ()
+    return (
+        f"it is no better than always answering {commonest.label!r} would be ({share:.2%}): "
+        "it wants more examples, more --epochs or another --arch or --learning-rate",
+    )
+
+
 def _pictures(evaluation: Evaluation, answers: Mapping[str, Answers]) -> dict[str, Figure]:
     pictures = {"confusion_matrix": draw_confusion(evaluation)} if evaluation.confusion else {}
-    return {**pictures, "calibration": draw_calibration(answers)}
+    shown = {title: (given.confidence_N, given.right_N) for title, given in answers.items()}
+    return {**pictures, "calibration": draw_calibration(shown)}
 
 
 def _table(before: Evaluation, after: Evaluation) -> str:

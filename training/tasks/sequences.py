@@ -8,16 +8,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.manifest import TensorSpec, Tokenization, Writing
+from models.manifest import Calibration, TensorSpec, Tokenization, Writing
 from models.preparation import Preparation, TextPreparation
 from models.tokenization import PAD, UNKNOWN, Tokenizer
 from training.architectures.seq2seq import Seq2Seq
+from training.calibrate import fit_confidence
 from training.config import Seq2SeqOptions
 from training.datasets.ragged import Ragged, batches_by_length
 from training.datasets.sequence_pairs import SequencePair
 from training.errors import GateFailed
+from training.evaluate import CALIBRATION_BINS, calibration_error
 from training.evaluate_texts import error_rate, token_error_rate
 from training.export import Exported
+from training.pictures import draw_calibration
 from training.randomness import permutation
 from training.tasks.classification import GOLDEN_EXAMPLES, MOST_MISTAKES, PARITY_SAMPLES, description_of
 from training.tasks.task import Judgement, Mistake, Phase, all_at_once
@@ -141,7 +144,25 @@ class TextToText:
         return losses / tokens, 1 - error_rate(written, accepted)
 
     def calibrate(self) -> None:
-        """Nothing: what a text's score is to match is not settled in this field."""
+        """Make the scores of texts that the beam search writes for the validation part the share that is right."""
+        model = self._writing
+        log_scores, right = list[Tensor](), list[bool]()
+        with torch.inference_mode():
+            for part_N in torch.arange(len(self._asked)).split(JUDGED_AT_ONCE):
+                sources_NS = self._asked.padded(part_N).to(self._device)
+                tokens_NBT, log_scores_NB = model.eval().beam_search(sources_NS, model.beams)
+                log_scores.append(log_scores_NB[:, 0].cpu())
+                written = [self._writer.decode(tokens_BT[0].tolist()) for tokens_BT in tokens_NBT]
+                accepted = [self._validated[index].targets for index in part_N.tolist()]
+                right += [text in targets for text, targets in zip(written, accepted, strict=True)]
+        power, ceiling = fit_confidence(torch.cat(log_scores).clone(), torch.tensor(right))
+        model.score_power.fill_(power)
+        model.score_ceiling.fill_(ceiling)
+
+    @property
+    def _writing(self) -> Seq2Seq:
+        assert isinstance(self.model, Seq2Seq)  # noqa: S101 (it was made with one)
+        return self.model
 
     def parity_batch(self) -> Tensor:
         """Return test sources as one batch, repeated if there are few."""
@@ -169,19 +190,46 @@ class TextToText:
                 f"error rate: {metrics['test_error_rate']:.2%} on the test set, through the exported file; "
                 f"--max-error-rate is {self._options.max_error_rate:.2%}"
             )
+        right = [text in pair.targets for text, pair in zip(written, test, strict=True)]
+        return self._judgement(metrics, torch.tensor(scores), torch.tensor(right), self._worst(written, scores))
+
+    def _judgement(
+        self, metrics: Mapping[str, float], score_N: Tensor, right_N: Tensor, mistakes: Sequence[Mistake]
+    ) -> Judgement:
+        power, ceiling = self._writing.score_power.item(), self._writing.score_ceiling.item()
+        # What the model itself said: the file gives ceiling * score^power.
+        before_N = (score_N / ceiling) ** (1 / power)
+        calibration = Calibration(
+            bins=CALIBRATION_BINS,
+            ece_before=calibration_error(before_N, right_N),
+            ece_after=calibration_error(score_N, right_N),
+            nll_before=_nll(before_N, right_N),
+            nll_after=_nll(score_N, right_N),
+        )
+        rates = [f"{name.replace('_', ' ')} {value:.2%}" for name, value in metrics.items()]
         return Judgement(
-            metrics=metrics,
-            figures={"test": metrics, "beams": self._options.beams},
-            table="\n".join(f"{name.replace('_', ' ')} {value:.2%}" for name, value in metrics.items()),
-            mistakes=self._worst(written, scores),
+            metrics={**metrics, "test_ece": calibration.ece_after},
+            figures={
+                "test": dict(metrics),
+                "beams": self._options.beams,
+                "score": {"power": power, "ceiling": ceiling},
+                "calibration": calibration.model_dump(),
+            },
+            table="\n".join([*rates, f"ECE {calibration.ece_before:.4f} -> {calibration.ece_after:.4f}"]),
+            pictures={
+                "calibration": draw_calibration({"before": (before_N, right_N), "after": (score_N, right_N)})
+            },
+            mistakes=mistakes,
+            calibration=calibration,
         )
 
     def golden_inputs(self) -> Mapping[str, bytes]:
         """Return the test sources, of the first few dozen, whose best text leads the next by most."""
         sources = [pair.source.encode() for pair in self.dataset.test[:GOLDEN_CANDIDATES]]
         with torch.inference_mode():
-            _, scores_NB = self.model.eval()(self._test_batch(range(len(sources))))
-        surest = _lead(scores_NB).argsort(descending=True, stable=True)[:GOLDEN_EXAMPLES].tolist()
+            batch = self._test_batch(range(len(sources)))
+            _, log_scores_NB = self._writing.eval().beam_search(batch, self._writing.beams)
+        surest = _lead(log_scores_NB).argsort(descending=True, stable=True)[:GOLDEN_EXAMPLES].tolist()
         return {f"{number}.txt": sources[index] for number, index in enumerate(surest)}
 
     def description(self) -> Mapping[str, Any]:
@@ -259,11 +307,15 @@ class TextToText:
         return self.preparation.collate([self.preparation.prepare(content) for content in contents])
 
 
-def _lead(scores_NB: Tensor) -> Tensor:
-    """Return how many times as probable a token the best text's are as the next one's, of shape N."""
-    if scores_NB.shape[1] == 1:
-        return torch.zeros(len(scores_NB))
-    return scores_NB[:, 0] / scores_NB[:, 1].clamp(min=torch.finfo(torch.float32).tiny)
+def _lead(log_scores_NB: Tensor) -> Tensor:
+    """Return by how much the best text's score exceeds the next one's, of shape N."""
+    if log_scores_NB.shape[1] == 1:
+        return torch.zeros(len(log_scores_NB))
+    return log_scores_NB[:, 0] - log_scores_NB[:, 1]
+
+
+def _nll(score_N: Tensor, right_N: Tensor) -> float:
+    return F.binary_cross_entropy(score_N.double(), right_N.double()).item()
 
 
 def _written(exported: Exported, batch: Tensor) -> tuple[Tensor, Tensor]:

@@ -35,6 +35,7 @@ class Judgement:
         pictures: File name without its ending -> picture.
         mistakes: The worst first.
         calibration: Before and after the temperature, if there is one.
+        doubts: What a person should know before relying on it, a line each.
     """
 
     metrics: Mapping[str, float]
@@ -43,6 +44,7 @@ class Judgement:
     pictures: Mapping[str, Figure] = field(default_factory=dict)
     mistakes: Sequence[Mistake] = ()
     calibration: Calibration | None = None
+    doubts: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
