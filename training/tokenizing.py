@@ -37,10 +37,17 @@ def train_tokenizer(
     rules.post_processor = processors.TemplateProcessing(
         single=f"{BEGIN_TOKEN} $A {END_TOKEN}", special_tokens=[(BEGIN_TOKEN, BEGIN), (END_TOKEN, END)]
     )
-    rules.train_from_iterator(texts, _trainer(kind, vocabulary))
+    rules.train_from_iterator(map(_unmarked, texts), _trainer(kind, vocabulary))
     content = rules.to_str().encode()
     tokenization.Tokenizer(content)  # What a graph relies on is checked where it is made.
     return content
+
+
+def _unmarked(text: str) -> str:
+    # Of a word that is written like a mark the trainer would make a token in the mark's place.
+    for mark in SPECIAL_TOKENS:
+        text = text.replace(mark, " ")
+    return text
 
 
 def doubts(rules: bytes, validation: Iterable[str]) -> list[str]:

@@ -70,6 +70,11 @@ def test_a_stray_quote_in_a_tsv_is_a_character(tmp_path: Path, content: str, row
     assert table.skipped == []
 
 
+def test_space_after_a_comma_is_no_part_of_what_follows(tmp_path: Path) -> None:
+    table = read_table(written(tmp_path, "a.csv", 'text, label\n"good, film", "pos"\npos, "good, film"\n'))
+    assert contents(table) == [("good, film", "pos"), ("pos", "good, film")]
+
+
 def test_a_stray_quote_in_a_csv_costs_its_own_line_only(tmp_path: Path) -> None:
     table = read_table(written(tmp_path, "a.csv", 'a,b\n"x,1\ny,2\n"z"w,3\n\n"v,4\n'))
     assert contents(table) == [("y", "2")]

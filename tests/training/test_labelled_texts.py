@@ -122,6 +122,18 @@ def test_rows_that_cannot_be_read_are_told_with_the_others(tmp_path: Path) -> No
     assert [skipped.where for skipped in data.reading.skipped] == ["line 2", "line 3"]
 
 
+@pytest.mark.parametrize("unseen", ["\u200b", "\ufeff", "\u200e", "\u2060 \u200b"])
+def test_labels_that_differ_in_what_cannot_be_seen_are_one(tmp_path: Path, unseen: str) -> None:
+    data = read(tmp_path, [*PLENTY, ("one more", f"ham{unseen}"), ("another", f"{unseen}spam")])
+    assert data.labels == ("ham", "spam")
+
+
+def test_dropped_copies_are_told_when_they_leave_a_class_with_nothing(tmp_path: Path) -> None:
+    copies = [("hello there!", "rare")] * 50
+    with pytest.raises(DataInvalid, match=r"example of 'rare' \(1 in all\); .*49 dropped: the same as an example"):
+        read(tmp_path, [*PLENTY, *copies])
+
+
 def test_labels_that_differ_in_space_or_form_are_one(tmp_path: Path) -> None:
     rows = [("first", " caf\u00e9"), ("second", "cafe\u0301 "), *((f"text {n}", "caf\u00e9") for n in range(40))]
     assert read(tmp_path, [*PLENTY, *rows]).labels == ("caf\u00e9", "ham", "spam")

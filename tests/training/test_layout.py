@@ -85,6 +85,74 @@ def test_parts_go_by_other_names_too(part_folders: Path, names: tuple[str, str],
     assert greys(kept) == [*range(20, 30), *range(220, 230)]
 
 
+OTHER_NAMES = [
+    ("seg_train", "seg_val", "seg_test"),
+    ("training_set", "validation_set", "test_set"),
+    ("train2017", "val1", "test 1"),
+]
+
+
+@pytest.mark.parametrize("names", OTHER_NAMES)
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_parts_may_say_more_than_their_name_and_stand_in_a_folder_of_it(
+    part_folders: Path, names: tuple[str, ...], wrapped: bool
+) -> None:
+    for folder, name in zip(("train", "val", "Test"), names, strict=True):
+        inner = part_folders / name / name if wrapped else part_folders / name
+        inner.parent.mkdir(exist_ok=True)
+        (part_folders / folder).rename(inner)
+    dataset, _ = load(part_folders, GREY)
+    assert dataset.labels == LABELS
+    assert greys(dataset.validation) == [*range(10, 20), *range(210, 220)]
+    assert greys(dataset.test) == [*range(20, 30), *range(220, 230)]
+
+
+def test_flat_parts_without_classes_stop(part_folders: Path) -> None:
+    for part in ("train", "Test"):
+        for label in LABELS:
+            for file in (part_folders / part / label).iterdir():
+                file.rename(part_folders / part / f"{label}.{file.name}")
+            (part_folders / part / label).rmdir()
+    (part_folders / "Test").rename(part_folders / "test1")
+    shutil.rmtree(part_folders / "val")
+    with pytest.raises(DataInvalid, match=r"has no class; .*is in no class folder"):
+        load(part_folders, GREY)
+
+
+@pytest.mark.parametrize("name", ["test tube", "trained", "steam train", "images", "set 1"])
+def test_a_class_is_no_part_for_a_word_of_its_name(folders: Path, name: str) -> None:
+    (folders / "dark").rename(folders / name)
+    (folders / "light").rename(folders / "rest")
+    assert load(folders, GREY)[0].labels == tuple(sorted((name, "rest")))
+
+
+def test_what_systems_leave_in_folders_is_no_example(folders: Path) -> None:
+    put(folders / "__MACOSX" / "dark" / "a.png", png(100))
+    put(folders / "dark" / "@eaDir" / "a.png", png(100))
+    put(folders / "dark" / "Thumbs.db", b"junk")
+    dataset, reading = load(folders, GREY)
+    assert 100 not in all_greys(dataset)
+    assert reading.lines() == ["80 examples read, 0 skipped"]
+
+
+def test_parts_within_classes_stop(part_folders: Path) -> None:
+    for part in ("train", "val", "Test"):
+        for label in LABELS:
+            target = part_folders / label / part
+            target.parent.mkdir(exist_ok=True)
+            (part_folders / part / label).rename(target)
+        (part_folders / part).rmdir()
+    with pytest.raises(DataInvalid, match="Test, train, val stand within the classes dark, light"):
+        load(part_folders, GREY)
+
+
+def test_what_was_dropped_is_told_when_a_class_is_left_with_nothing(part_folders: Path) -> None:
+    shutil.rmtree(part_folders / "train")
+    shutil.copytree(part_folders / "Test", part_folders / "train")
+    with pytest.raises(DataInvalid, match=r"no train example of .*20 dropped: the same input is in test"):
+        load(part_folders, GREY)
+
+
 def test_folders_of_classes_called_train_beside_another_stop(part_folders: Path) -> None:
     shutil.rmtree(part_folders / "val")
     (part_folders / "Test").rename(part_folders / "holdout")

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from training.datasets.keyed import trimmed
 from training.datasets.reading import Skipped
 from training.datasets.sequence_pairs import SequencePair, SequencePairs, load
 from training.errors import DataInvalid
@@ -51,6 +52,17 @@ def test_the_same_pair_twice_is_dropped(tmp_path: Path) -> None:
 def test_targets_are_kept_as_a_model_writes_them(tmp_path: Path) -> None:
     pairs = read(tmp_path, [*PLENTY, ("cafe", " un  cafe\u0301\n")])
     assert SequencePair("cafe", ("un caf\u00e9",)) in everything(pairs)
+
+
+def test_targets_keep_their_line_breaks_where_a_model_can_write_them(tmp_path: Path) -> None:
+    code = "def f():\n    return 1"
+    read(tmp_path, [*PLENTY, ("one", f" {code}\n")])
+    kept = load(tmp_path / "pairs.jsonl", "source", "target", written_as=trimmed)
+    assert SequencePair("one", (code,)) in everything(kept)
+    assert not kept.reading.notes
+    flat = load(tmp_path / "pairs.jsonl", "source", "target")
+    assert SequencePair("one", ("def f(): return 1",)) in everything(flat)
+    assert flat.reading.notes == ("1 targets have line breaks or several spaces in a row, which become one space",)
 
 
 def test_sources_that_the_model_cannot_tell_apart_are_one(tmp_path: Path) -> None:

@@ -75,7 +75,11 @@ def test_only_the_wanted_columns_are_kept(tmp_path: Path) -> None:
         ("a.csv", b'a,b\n"x"y,1\nx,1\n', [("line 2", "has quotes that do not match")]),
         ("a.csv", b'a,b\nx,1\n"x,1\n', [("line 3", "has quotes that do not match")]),
         ("a.jsonl", b'{"a": "\xff", "b": 1}\n{"a": "x", "b": 1}\n', [("line 1", "is not UTF-8")]),
-        ("a.jsonl", b'{"a": "\\ud800", "b": 1}\n{"a": "x", "b": 1}\n', [("line 1", "is not UTF-8")]),
+        (
+            "a.jsonl",
+            b'{"a": "\\ud800", "b": 1}\n{"a": "x", "b": 1}\n',
+            [("line 1", "holds half of a surrogate pair, which is no character")],
+        ),
         ("a.jsonl", b'{"a": "\\u0000", "b": 1}\n{"a": "x", "b": 1}\n', [("line 1", "holds a NUL byte")]),
         ("a.jsonl", b'{"a": "x", "b": 1}\n\n{"a": \n', [("line 3", "is not JSON")]),
         ("a.jsonl", b'{"a": "x", "b": 1}\n' + b'{"a":' * 100_000, [("line 2", "is not JSON")]),
@@ -214,6 +218,15 @@ def test_parquet_gives_the_same_rows_and_numbers_them(tmp_path: Path) -> None:
 def test_parquet_values_are_spelled_as_in_the_other_formats(tmp_path: Path) -> None:
     columns: dict[str, Sequence[object]] = {"a": [1, None], "b": [True, None], "c": [0.5, float("nan")]}
     assert contents(read_table(parquet(tmp_path / "a.parquet", columns))) == [("1", "true", "0.5"), ("", "", "")]
+    whole: dict[str, Sequence[object]] = {"a": [1.0, -0.0], "b": [None, 2.0], "c": [1e300, float("inf")]}
+    first, second = contents(read_table(parquet(tmp_path / "b.parquet", whole)))
+    assert (first[:2], second) == (("1", ""), ("0", "2", "inf"))
+
+
+def test_parquet_times_finer_than_pythons_are_spelled_out(tmp_path: Path) -> None:
+    file = parquet(tmp_path / "a.parquet", {"a": [1]}, {"a": "timestamp[ns]"})
+    [(said,)] = contents(read_table(file))
+    assert said.startswith("1970-01-01 00:00:00.000000001")
 
 
 def test_parquet_rows_that_cannot_be_read_are_skipped(tmp_path: Path) -> None:

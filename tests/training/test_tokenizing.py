@@ -139,6 +139,12 @@ def test_the_same_texts_give_the_same_bytes(kind: Kind) -> None:
     assert json.loads(first)["added_tokens"][0]["content"] == SPECIAL_TOKENS[0]
 
 
+def test_a_word_that_is_written_like_a_mark_does_not_take_its_place() -> None:
+    read = trained("words", ["[UNK] said [END]", "a [PAD] [BEGIN] b"], punctuation=False)
+    assert tuple(read.vocabulary[: len(SPECIAL_TOKENS)]) == SPECIAL_TOKENS
+    assert {"said", "a", "b"} <= set(read.vocabulary)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_texts_give_a_tokenizer_all_the_same(kind: Kind) -> None:
     assert trained(kind, []).size == len(SPECIAL_TOKENS) + (BYTES if kind == "bpe" else 0)

@@ -13,6 +13,9 @@ from training.errors import DataInvalid
 LONGEST_NAME = 40
 
 HOLDS_NUL = "holds a NUL byte"
+HALF_PAIR = "holds half of a surrogate pair, which is no character"
+# Up to here every whole number is a float.
+MOST_EXACT = 2**53
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +84,9 @@ def flaw_of(text: str) -> str | None:
         return HOLDS_NUL
     try:
         text.encode()
-    except UnicodeEncodeError:
-        return NOT_UTF8
+    except UnicodeEncodeError as error:
+        # So do bytes pass that are not UTF-8; others were written as such, with an escape.
+        return NOT_UTF8 if "\udc80" <= text[error.start] <= "\udcff" else HALF_PAIR
     return None
 
 
@@ -91,6 +95,8 @@ def _text_of(value: object) -> str | None:
         return ""  # How tables of numbers spell a missing value.
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, float) and value.is_integer() and abs(value) < MOST_EXACT:
+        return str(int(value))  # A column of whole numbers with a gap is one of floats to many programs.
     return None if isinstance(value, list | tuple | dict | bytes) else str(value)
 
 

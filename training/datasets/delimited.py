@@ -9,12 +9,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from training.datasets.columns import Columns, Row, flaw_of
-from training.datasets.reading import Skipped
+from training.datasets.reading import UNMATCHED, Skipped
 from training.errors import DataInvalid
 
 TAB = "\t"
-UNMATCHED = "has quotes that do not match"
-
 # A text may be a whole book; Python's own limit is 128 KiB. This is the largest that every system takes.
 csv.field_size_limit(2**31 - 1)
 
@@ -67,7 +65,8 @@ def read_delimited(stream: Iterable[str], file: Path, columns: Columns, delimite
         DataInvalid: The header cannot be read, or does not name the wanted columns.
     """
     lines = Lines(stream)
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    # `a, "b, c"` is how people write; a quote would else be a character after the space.
+    reader = csv.reader(lines, delimiter=delimiter, strict=True, skipinitialspace=delimiter != TAB)
     while True:
         lines.begin()
         try:

@@ -102,10 +102,11 @@ def load(
     _check_readable(data, listing, {image.answer for image in readable}, skipped)
     division = divide([_as_seen(image, decoded) for image in readable], validation_fraction, test_fraction)
     parts = _in_parts(division.parts, decoded.room_NCHW, listing.labels)
-    with telling(skipped):
+    reading = division.reading(skipped, oddities(listing.labels))
+    with telling(reading.skipped, reading.dropped()):
         check_classes(data, listing.labels, {part: images.labels_N.tolist() for part, images in parts.items()})
     dataset = ImageDataset(listing.labels, parts["train"], parts["validation"], parts["test"], _sha256(readable))
-    return dataset, division.reading(skipped, oddities(listing.labels))
+    return dataset, reading
 
 
 def _identify(listing: Listing, pool: Executor) -> tuple[list[FoundImage], list[Skipped]]:

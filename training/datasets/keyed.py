@@ -9,6 +9,8 @@ from typing import Generic, TypeVar
 from training.datasets.splitting import Part
 
 Value = TypeVar("Value")
+# Zero-width space, word joiner, byte order mark, marks of direction: around a text they are left from copying.
+UNSEEN = "\u200b\u2060\ufeff\u200e\u200f"
 # Where the tokenizer of words, `tokenizers.pre_tokenizers.Whitespace`, splits a text.
 WORD = re.compile(r"\w+|[^\w\s]+")
 
@@ -30,9 +32,17 @@ class Keyed(Generic[Value]):
     value: Value
 
 
+def trimmed(text: str) -> str:
+    """Return `text` in NFC, with nothing around it that cannot be seen."""
+    before, now = "", unicodedata.normalize("NFC", text)
+    while now != before:
+        before, now = now, now.strip().strip(UNSEEN)
+    return now
+
+
 def plain(text: str) -> str:
-    """Return `text` in NFC, with every run of white space as one space and none around."""
-    return " ".join(unicodedata.normalize("NFC", text).split())
+    """Return `text` as `trimmed` does, with every run of white space in it as one space."""
+    return " ".join(trimmed(text).split())
 
 
 def folded(text: str) -> str:

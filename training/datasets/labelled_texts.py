@@ -66,7 +66,7 @@ def load(
         part: [LabelledText(text.value, index_of[text.answer]) for text in texts_of_part]
         for part, texts_of_part in division.parts.items()
     }
-    with telling(filled.skipped):
-        check_classes(file, labels, {part: [text.label for text in texts] for part, texts in parts.items()})
     reading = division.reading(filled.skipped, oddities(labels))
+    with telling(reading.skipped, reading.dropped()):
+        check_classes(file, labels, {part: [text.label for text in texts] for part, texts in parts.items()})
     return LabelledTexts(labels, parts["train"], parts["validation"], parts["test"], reading, filled.sha256)

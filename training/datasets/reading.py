@@ -13,7 +13,11 @@ MOST_REASONS = 10
 MOST_IN_ERROR = 3
 
 NOT_UTF8 = "is not UTF-8"
-REMEDIES: Mapping[str, str] = {NOT_UTF8: "save the file as UTF-8"}
+UNMATCHED = "has quotes that do not match"
+REMEDIES: Mapping[str, str] = {
+    NOT_UTF8: "save the file as UTF-8",
+    UNMATCHED: 'a quote within quotes is written twice ("")',
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,19 +50,27 @@ class Reading:
 
     def lines(self) -> list[str]:
         """Tell it in lines for a person: counts by reason, and the first places of each."""
+        first = f"{self.rows} examples read, {len(self.skipped)} skipped"
+        conflicting = f"{self.conflicting} kept, but the same input has more than one label"
+        told = [*self.dropped(), *([conflicting] if self.conflicting else []), *self.notes]
+        return [first, *_reasons(self.skipped, MOST_REASONS, MOST_PLACES), *told]
+
+    def dropped(self) -> list[str]:
+        """Tell what is not there though it could be used."""
         counts = {
             "dropped: the same as an example before them": self.duplicates,
             "dropped: the same input is in test or validation too": self.straddling,
-            "kept, but the same input has more than one label": self.conflicting,
         }
-        told = [f"{count} {what}" for what, count in counts.items() if count]
-        first = f"{self.rows} examples read, {len(self.skipped)} skipped"
-        return [first, *_reasons(self.skipped, MOST_REASONS, MOST_PLACES), *told, *self.notes]
+        return [f"{count} {what}" for what, count in counts.items() if count]
 
 
 @contextmanager
-def telling(skipped: Sequence[Skipped]) -> Iterator[None]:
-    """Have an error that stops the reading tell what was skipped too: it is often the cause.
+def telling(skipped: Sequence[Skipped], dropped: Sequence[str] = ()) -> Iterator[None]:
+    """Have an error that stops the reading tell what was left out too: it is often the cause.
+
+    Args:
+        skipped: What could not be used.
+        dropped: What was left out besides, a line each.
 
     Raises:
         DataInvalid: The one that was raised within, and the first reasons.
@@ -66,7 +78,8 @@ def telling(skipped: Sequence[Skipped]) -> Iterator[None]:
     try:
         yield
     except DataInvalid as error:
-        raise DataInvalid("; ".join([str(error), *_reasons(skipped, MOST_IN_ERROR, MOST_IN_ERROR)])) from error
+        reasons = _reasons(skipped, MOST_IN_ERROR, MOST_IN_ERROR)
+        raise DataInvalid("; ".join([str(error), *reasons, *dropped])) from error
 
 
 def _reasons(skipped: Sequence[Skipped], most: int, most_places: int) -> list[str]:

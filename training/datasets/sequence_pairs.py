@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from training.datasets.division import divide
-from training.datasets.keyed import Keyed, key_of, plain
+from training.datasets.keyed import Keyed, key_of, plain, trimmed
 from training.datasets.reading import Reading, telling
 from training.datasets.rows import read_filled
 from training.datasets.splitting import TEST_FRACTION, VALIDATION_FRACTION, check_fractions, check_parts
 
 
 class SequencePair(NamedTuple):
-    """A source, and every target that is accepted for it: at least one, plain, in the file's order."""
+    """A source, and every target that is accepted for it: at least one, as written, in the file's order."""
 
     source: str
     targets: tuple[str, ...]
@@ -38,6 +38,7 @@ def load(
     validation_fraction: float = VALIDATION_FRACTION,
     test_fraction: float = TEST_FRACTION,
     seen_as: Callable[[str], str] = plain,
+    written_as: Callable[[str], str] = plain,
 ) -> SequencePairs:
     """Read pairs and split them; rows whose sources are the same are one pair with several targets.
 
@@ -50,6 +51,7 @@ def load(
         validation_fraction: Share of the sources for the validation part, where that is not given.
         test_fraction: Share of the sources for the test part, where that is not given.
         seen_as: What the model will see of a source: two that it cannot tell apart are the same.
+        written_as: What the model can write of a target.
 
     Raises:
         DataUnavailable: The file cannot be read.
@@ -58,14 +60,17 @@ def load(
     check_fractions(validation_fraction, test_fraction)
     filled = read_filled(file, (source_column, target_column), split_column)
     rows = [
-        Keyed(key_of(seen_as(source)), plain(target), given, source) for _, (source, target), given in filled.rows
+        Keyed(key_of(seen_as(source)), written_as(target), given, source)
+        for _, (source, target), given in filled.rows
     ]
     division = divide(rows, validation_fraction, test_fraction, class_of=lambda _: "")
     parts = {part: _joined(rows_of_part) for part, rows_of_part in division.parts.items()}
-    with telling(filled.skipped):
-        check_parts(file, {part: len(pairs) for part, pairs in parts.items()})
+    changed = sum(written_as(target) != trimmed(target) for _, (_, target), _ in filled.rows)
+    notes = (f"{changed} targets have line breaks or several spaces in a row, which become one space",)
     # Several targets are no contradiction here.
-    reading = replace(division.reading(filled.skipped), conflicting=0)
+    reading = replace(division.reading(filled.skipped, notes if changed else ()), conflicting=0)
+    with telling(reading.skipped, reading.dropped()):
+        check_parts(file, {part: len(pairs) for part, pairs in parts.items()})
     return SequencePairs(parts["train"], parts["validation"], parts["test"], reading, filled.sha256)
 
 
@@ -73,6 +78,5 @@ def _joined(rows: list[Keyed[str]]) -> list[SequencePair]:
     pairs: dict[bytes, SequencePair] = {}
     for row in rows:
         pair = pairs.get(row.key, SequencePair(row.value, ()))
-        # Plain, as a text that is written is.
         pairs[row.key] = SequencePair(pair.source, (*pair.targets, row.answer))
     return list(pairs.values())

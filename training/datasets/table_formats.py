@@ -92,9 +92,19 @@ def _parquet(file: Path, columns: Columns) -> Iterator[Row | Skipped]:
 
 def _parquet_row(where: str, batch: Any, index: int, columns: Columns) -> Row | Skipped:  # noqa: ANN401 (untyped)
     try:
-        return columns.pick(where, {name: batch.column(name)[index].as_py() for name in batch.schema.names})
+        return columns.pick(where, {name: _value(batch.column(name)[index]) for name in batch.schema.names})
     except UnicodeDecodeError:
         return Skipped(where, NOT_UTF8)
+
+
+def _value(scalar: Any) -> object:  # noqa: ANN401 (likewise)
+    try:
+        return scalar.as_py()
+    except UnicodeDecodeError:
+        raise
+    except ValueError:
+        # Python has no time of nanoseconds.
+        return scalar.cast("string").as_py()
 
 
 def _pyarrow(file: Path) -> tuple[Any, Any]:
