@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from training.state import Epoch
+from training.trained import Epoch
 
 
 class Board:

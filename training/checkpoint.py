@@ -13,7 +13,7 @@ import torch
 from models.whole_file import whole_file
 from training.errors import CheckpointUnfit, OptionInvalid
 
-FORMAT = 1
+FORMAT = 2
 FILE = "checkpoint.pt"
 SET_ASIDE = "checkpoint.before.pt"
 

@@ -9,6 +9,7 @@ TrainingError
 ├── UnknownArchitecture  torchvision has no classifier of that name
 ├── WeightsUnavailable   the weights to begin with are not there, or cannot be fetched
 ├── WeightsUnfit         they are there, but not those of the architecture and the labels
+├── Diverged             the loss is no number any more
 └── GateFailed           trained, but the exported file is not good enough to publish
 """
 
@@ -47,6 +48,10 @@ class WeightsUnavailable(TrainingError):
 
 class WeightsUnfit(TrainingError):
     """A file holds no weights, or not those of the architecture and the labels."""
+
+
+class Diverged(TrainingError):
+    """The loss is no number any more, and will not be one again."""
 
 
 class GateFailed(TrainingError):

@@ -1,17 +1,22 @@
 """Muon: momentum, made orthogonal. Axes of a matrix: R rows, one an output; C columns."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from contextlib import suppress
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import AdamW
 
+from training.architectures.heads import head_name
+
 NEWTON_SCHULZ_STEPS = 5
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 LEAST_NORM = 1e-7
-# The usual size of AdamW's updates: at this one its learning rates and decays fit Muon too.
+# The usual size of AdamW's updates: at this one the two take learning rates and decays of one order.
 ADAMW_RMS = 0.2
+# Whose matrices it takes in hand. An embedding is a table, and a normalisation has no matrix.
+LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.RNNBase, nn.MultiheadAttention)
 
 
 class Muon(AdamW):
@@ -22,16 +27,17 @@ class Muon(AdamW):
 
     Args:
         groups: As torch's optimizers take them, each with a bool `orthogonal`.
-        lr: Learning rate; 0.001 to 0.01 is usual.
+        lr: Learning rate; of AdamW's order, or a few times as large.
         momentum: Nesterov's, of the orthogonal groups.
+        bf16: Make momentum orthogonal in bfloat16: the faster way where the processor has instructions for it, and
+            many times slower where it has not.
 
     Source: Jordan et al., "Muon: an optimizer for hidden layers in neural networks", 2024; the step's length from
     Liu et al., "Muon is scalable for LLM training", arXiv:2502.16982, equation 4.
     """
 
-    def __init__(self, groups: list[dict[str, Any]], lr: float, momentum: float) -> None:
-        super().__init__(groups, lr=lr, fused=True)
-        self._momentum = momentum
+    def __init__(self, groups: list[dict[str, Any]], lr: float, momentum: float, *, bf16: bool) -> None:
+        super().__init__([{**group, "momentum": momentum, "bf16": bf16} for group in groups], lr=lr, fused=True)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # noqa: ANN401 (torch's own)
@@ -43,11 +49,11 @@ class Muon(AdamW):
         for group in self.param_groups:
             if group["orthogonal"]:
                 for parameter in group["params"]:
-                    self._step_one(parameter, group["lr"], group["weight_decay"])
+                    self._step_one(parameter, group)
         super().step()
         return loss
 
-    def _step_one(self, parameter: nn.Parameter, rate: float, decay: float) -> None:
+    def _step_one(self, parameter: nn.Parameter, group: dict[str, Any]) -> None:
         gradient = parameter.grad
         if gradient is None:
             return
@@ -56,26 +62,26 @@ class Muon(AdamW):
             # AdamW looks for its count in every state that it loads.
             state["step"] = torch.zeros(())
             state["momentum_buffer"] = torch.zeros_like(gradient)
-        mean = state["momentum_buffer"].lerp_(gradient, 1 - self._momentum)
-        ahead = gradient.lerp(mean, self._momentum)
-        update_RC = orthogonal(ahead.flatten(1))
-        parameter.mul_(1 - rate * decay)
-        parameter.add_(update_RC.view_as(ahead), alpha=-rate * ADAMW_RMS * max(update_RC.shape) ** 0.5)
+        mean = state["momentum_buffer"].lerp_(gradient, 1 - group["momentum"])
+        ahead = gradient.lerp(mean, group["momentum"])
+        update_RC = orthogonal(ahead.flatten(1), torch.bfloat16 if group["bf16"] else torch.float32)
+        parameter.mul_(1 - group["lr"] * group["weight_decay"])
+        parameter.add_(update_RC.view_as(ahead), alpha=-group["lr"] * ADAMW_RMS * max(update_RC.shape) ** 0.5)
         parameter.grad = None  # Nothing is left to AdamW.
 
 
-def orthogonal(matrix_RC: Tensor) -> Tensor:
+def orthogonal(matrix_RC: Tensor, dtype: torch.dtype) -> Tensor:
     """Return nearly the nearest matrix whose rows, or whose columns if those are fewer, are orthonormal.
 
     The iteration stops where all singular values lie between about 0.7 and 1.2, which is as good for this use.
 
     Returns:
-        bfloat16, of the same shape.
+        Of that type and the same shape.
 
     Source: Newton-Schulz iteration, with the coefficients of Jordan et al.
     """
     a, b, c = NEWTON_SCHULZ
-    wide = matrix_RC.bfloat16()
+    wide = matrix_RC.to(dtype)
     is_tall = matrix_RC.shape[0] > matrix_RC.shape[1]
     if is_tall:
         wide = wide.T
@@ -84,3 +90,35 @@ def orthogonal(matrix_RC: Tensor) -> Tensor:
         gram = wide @ wide.T
         wide = torch.addmm(wide, torch.addmm(gram, gram, gram, beta=b, alpha=c), wide, beta=a)
     return wide.T if is_tall else wide
+
+
+def is_matrix(parameter: nn.Parameter) -> bool:
+    """Whether a parameter is a matrix or kernels, and not a row of scales or offsets."""
+    # A scale for each channel is a row, whatever axes of one stand beside it.
+    return parameter.ndim == 2 or parameter.squeeze().ndim > 1
+
+
+def hidden_weights(network: nn.Module) -> Collection[str]:
+    """Return the names of the matrices and kernels between a network's input and its output.
+
+    Not the layers that give logits, and not the kernels that read one channel or a group of them: rows that read
+    different things have no angle between them.
+    """
+    answering = _answering(network)
+    return {
+        f"{place}.{name}".lstrip(".")
+        for place, layer in network.named_modules()
+        if isinstance(layer, LAYERS) and place not in answering and getattr(layer, "groups", 1) == 1
+        for name, weight in layer.named_parameters(recurse=False)
+        if is_matrix(weight) and weight.shape[1] > 1
+    }
+
+
+def _answering(network: nn.Module) -> Collection[str]:
+    """Return the names of the layers that give logits, of which a network of several members has several."""
+    found = set[str]()
+    for place, module in network.named_modules():
+        with suppress(ValueError):
+            found.add(f"{place}.{head_name(module)}".lstrip("."))
+    layers = [place for place, module in network.named_modules() if isinstance(module, LAYERS)]
+    return found or set(layers[-1:])

@@ -1,17 +1,14 @@
-"""Optimizers and learning-rate schedules, by name."""
+"""Optimizers, by name."""
 
-import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import nn
 from torch.optim import LBFGS, SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
-from training.config import OptimizerName, ScheduleName, TrainingOptions
-from training.muon import Muon
+from training.config import OptimizerName, TrainingOptions
+from training.muon import Muon, hidden_weights, is_matrix
 
-STEP_HALVINGS = 5
 # Between 3 and 20 is usual (Nocedal and Wright, chapter 7.2); each is two more copies of the weights.
 LBFGS_HISTORY = 10
 
@@ -24,7 +21,6 @@ OF_GROUPS: Mapping[OptimizerName, Callable[[Groups, float, float], Optimizer]] =
     "sgd": lambda groups, rate, momentum: SGD(groups, lr=rate, momentum=momentum, nesterov=momentum > 0),
     "adam": lambda groups, rate, _: Adam(groups, lr=rate, fused=True),
     "adamw": lambda groups, rate, _: AdamW(groups, lr=rate, fused=True),
-    "muon": lambda groups, rate, momentum: Muon(groups, lr=rate, momentum=momentum),
     "adagrad": lambda groups, rate, _: Adagrad(groups, lr=rate),
     "rmsprop": lambda groups, rate, momentum: RMSprop(groups, lr=rate, momentum=momentum),
     "gd": lambda groups, rate, _: SGD(groups, lr=rate),
@@ -38,7 +34,7 @@ def build_optimizer(network: nn.Module, options: TrainingOptions, rates: Rates =
 
     Args:
         network: Of its parameters, those that want a gradient.
-        options: Name the optimizer.
+        options: Name the optimizer; the precision is settled.
         rates: For discriminative learning rates; lbfgs takes one for all.
 
     Source: sgd with Nesterov's momentum, Sutskever et al., ICML 2013; adam, Kingma and Ba, arXiv:1412.6980; adamw,
@@ -55,61 +51,33 @@ def build_optimizer(network: nn.Module, options: TrainingOptions, rates: Rates =
             history_size=LBFGS_HISTORY,
             line_search_fn="strong_wolfe",
         )
-    groups = _groups(parameters, options, rates, _hidden(network))
+    if options.optimizer == "muon":
+        return _muon(network, parameters, options, rates)
+    groups = _groups(parameters, options, rates)
     return OF_GROUPS[options.optimizer](groups, options.learning_rate, options.momentum)
 
 
-def _groups(
-    parameters: Mapping[str, nn.Parameter], options: TrainingOptions, rates: Rates, hidden: Collection[str]
-) -> Groups:
-    """Group parameters by whether they decay, by their learning rate, and by whether they are hidden layers'."""
-    groups: dict[tuple[float, float, bool], list[nn.Parameter]] = {}
-    for name, parameter in parameters.items():
-        decay = options.weight_decay if parameter.ndim > 1 else 0.0
-        orthogonal = options.optimizer == "muon" and name in hidden
-        groups.setdefault((decay, rates(name), orthogonal), []).append(parameter)
-    return [
-        {"params": members, "weight_decay": decay, "lr": share * options.learning_rate, "orthogonal": orthogonal}
-        for (decay, share, orthogonal), members in groups.items()
+def _muon(
+    network: nn.Module, parameters: Mapping[str, nn.Parameter], options: TrainingOptions, rates: Rates
+) -> Muon:
+    hidden = hidden_weights(network)
+    of_hidden = {name: each for name, each in parameters.items() if name in hidden}
+    others = {name: each for name, each in parameters.items() if name not in hidden}
+    groups = [
+        *(group | {"orthogonal": True} for group in _groups(of_hidden, options, rates)),
+        *(group | {"orthogonal": False} for group in _groups(others, options, rates)),
     ]
+    bf16 = options.precision == "bf16"
+    return Muon(groups, lr=options.learning_rate, momentum=options.momentum, bf16=bf16)
 
 
-def _hidden(network: nn.Module) -> Collection[str]:
-    """Return the names of the matrices and kernels between a network's input and its output.
-
-    Not those that look tokens up, nor the last, nor kernels with one input channel: each row of those is a filter
-    by itself.
-    """
-    tables = [module.weight for module in network.modules() if isinstance(module, nn.Embedding | nn.EmbeddingBag)]
-    matrices = [(name, parameter) for name, parameter in network.named_parameters() if parameter.ndim > 1]
-    return {
-        name
-        for name, matrix in matrices[:-1]
-        if matrix.shape[1] > 1 and not any(matrix is table for table in tables)
-    }
-
-
-def build_schedule(optimizer: Optimizer, options: TrainingOptions, steps: int) -> LRScheduler:
-    """Make the course of the learning rate over so many steps: a linear rise, then as the options say."""
-    warmup_steps = max(1, min(steps - 1, round(steps * options.warmup_fraction))) if options.warmup_fraction else 0
-
-    def factor(step: int) -> float:
-        if step < warmup_steps:
-            return (step + 1) / (warmup_steps + 1)
-        return course(options.schedule, (step - warmup_steps) / max(1, steps - warmup_steps))
-
-    return LambdaLR(optimizer, factor)
-
-
-def course(schedule: ScheduleName, progress: float) -> float:
-    """Return the share of the peak learning rate after a share of the steps.
-
-    Source: cosine, Loshchilov and Hutter, "SGDR", arXiv:1608.03983, equation 5, without restarts.
-    """
-    match schedule:
-        case "cosine":
-            return 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
-        case "step":
-            return 0.5 ** math.floor(min(progress, 1.0) * (STEP_HALVINGS + 1))
-        case "constant":
-            return 1.0
+def _groups(parameters: Mapping[str, nn.Parameter], options: TrainingOptions, rates: Rates) -> Groups:
+    """Group parameters by whether they decay, and by their learning rate."""
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in parameters.items():
+        decay = options.weight_decay if is_matrix(parameter) else 0.0
+        groups.setdefault((decay, rates(name)), []).append(parameter)
+    return [
+        {"params": members, "weight_decay": decay, "lr": share * options.learning_rate}
+        for (decay, share), members in groups.items()
+    ]

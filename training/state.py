@@ -4,60 +4,25 @@ import copy
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
 from training.clock import clock_s
 from training.config import FULL_BATCH, TrainingOptions
 from training.distributed import Group
-from training.optimizers import build_optimizer, build_schedule
+from training.optimizers import build_optimizer
 from training.randomness import permutation, seed_here
+from training.schedules import build_schedule
 from training.tasks.task import Task
+from training.trained import Epoch
 
 TIMED_STEPS = 5
 WARM_STEPS = 2
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """What one pass over the training examples came to; `validation_score` is the task's metric."""
-
-    train_loss: float
-    train_score: float
-    validation_loss: float
-    validation_score: float
-    learning_rate: float
-    elapsed_s: float
-
-
-@dataclass(frozen=True)
-class Trained:
-    """How the model came to its weights; `best_epoch` counts from 0."""
-
-    history: tuple[Epoch, ...]
-    best_epoch: int
-    precision: str
-    parameters: int
-    elapsed_s: float
-
-    def summary(self) -> dict[str, object]:
-        """The history as plain values, for the report."""
-        return asdict(self)
-
-
-def joined(phases: Sequence[Trained]) -> Trained:
-    """Return phases, each begun where the one before ended, as one training; the last one's best counts."""
-    last, before_s = phases[-1], 0.0
-    history: list[Epoch] = []
-    for phase in phases:
-        history += [replace(epoch, elapsed_s=before_s + epoch.elapsed_s) for epoch in phase.history]
-        before_s += phase.elapsed_s
-    best_epoch = len(history) - len(last.history) + last.best_epoch
-    return replace(last, history=tuple(history), best_epoch=best_epoch, elapsed_s=before_s)
 
 
 class Run:
@@ -72,6 +37,7 @@ class Run:
         self.epoch = 0
         self.step_in_epoch = 0
         self.total_steps = 0
+        self.examples = 0
         # Summed where the model is: reading a number from a GPU at every step would wait for it.
         self.sums = torch.zeros(2, dtype=torch.float64, device=self.device)
         self.history: list[Epoch] = []
@@ -80,7 +46,6 @@ class Run:
         self.best_state: dict[str, Tensor] = {}
         self.elapsed_before_s = 0.0
         self.started_s = clock_s(self.device)
-        self.optimizer = build_optimizer(task.model, options, task.rate)
         self.average = _average(task.model, options.ema_decay) if options.ema_decay else None
         self._restored: dict[str, Any] | None = None
 
@@ -120,6 +85,7 @@ class Run:
         if self.precision == "auto":
             self.precision = self._same_everywhere_precision()
         self.autocast = torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")
+        self.optimizer = _optimizer(self.task, self.options, self.precision)
         if not self.total_steps:
             self.total_steps = self.options.epochs * self.steps_per_epoch
             if self.options.budget_s:
@@ -137,8 +103,9 @@ class Run:
         order_N = permutation(self.task.train_size, self.options.seed, "order", self.epoch)
         if self.options.optimizer in FULL_BATCH:
             return [order_N]
-        whole = self.task.batches(order_N, self.options.batch_size)
-        return whole[: self.steps_per_epoch]
+        # What fills no batch waits for another epoch: a step on a few examples would weigh as much as the others.
+        batch_size = self.options.batch_size
+        return self.task.batches(order_N[: self.steps_per_epoch * batch_size], batch_size)
 
     def take_step(self, indices_N: Tensor) -> Tensor:
         """Move the weights against the gradient of a batch; return its mean loss and score, on the device."""
@@ -151,6 +118,12 @@ class Run:
         if self.average is not None:
             self.average.update_parameters(self.task.model)
         return means
+
+    @property
+    def learning_rate(self) -> float:
+        """That of the step taken last, of what learns fastest."""
+        peak = max(float(rate) for rate in self.schedule.base_lrs)
+        return peak * float(self.schedule.lr_lambdas[0](self.step - 1))
 
     @property
     def learned(self) -> nn.Module:
@@ -168,6 +141,7 @@ class Run:
             "epoch": self.epoch,
             "step_in_epoch": self.step_in_epoch,
             "total_steps": self.total_steps,
+            "examples": self.examples,
             "sums": self.sums,
             "history": [asdict(epoch) for epoch in self.history],
             "best": [self.best_epoch, *self.best_score],
@@ -183,7 +157,8 @@ class Run:
     def restore(self, saved: dict[str, Any]) -> None:
         """Take over a saved state."""
         self.epoch, self.step_in_epoch = saved["epoch"], saved["step_in_epoch"]
-        self.total_steps, self.precision = saved["total_steps"], saved["precision"]
+        self.total_steps, self.examples = saved["total_steps"], saved["examples"]
+        self.precision = saved["precision"]
         self.sums = saved["sums"].to(self.device)
         self.history = [Epoch(**epoch) for epoch in saved["history"]]
         self.best_epoch, *best_score = saved["best"]
@@ -221,10 +196,13 @@ def _step(run: Run, indices_N: Tensor) -> Tensor:
             # The same function at every point of it, whatever else in the model is left to chance.
             seed_here(options.seed, "whole", run.group.rank)
         sums = _add_gradients(run, parts, weight, augment=not whole_batch)
+        # Here and not once a step: L-BFGS asks several times.
+        run.examples += len(indices_N)
         if options.optimizer == "lbfgs":
             _make_contiguous(model)
         run.group.sum_gradients(model.parameters())
-        if options.clip_norm:
+        # A line search compares losses by the gradient of that very loss.
+        if options.clip_norm and options.optimizer != "lbfgs":
             nn.utils.clip_grad_norm_(model.parameters(), options.clip_norm)
         # Summed here too: an optimizer that looks at the loss must see the same one in every process.
         means = run.group.sum(sums) / weight
@@ -263,6 +241,12 @@ def _silence_dropout(model: nn.Module) -> None:
             module.eval()
 
 
+def _optimizer(task: Task, options: TrainingOptions, precision: str) -> Optimizer:
+    # What `auto` came to: an optimizer may compute in it too.
+    settled = options.model_copy(update={"precision": precision})
+    return build_optimizer(task.model, settled, task.rate)
+
+
 def _average(model: nn.Module, decay: float) -> AveragedModel:
     """Make an exponential moving average of a model, that forgets faster while it is young."""
 
@@ -287,7 +271,7 @@ def _step_s(run: Run, precision: str) -> float:
     trial.task = copy.copy(run.task)
     trial.task.model = copy.deepcopy(model)
     trial.average = copy.deepcopy(average)
-    trial.optimizer = build_optimizer(trial.task.model, run.options, run.task.rate)
+    trial.optimizer = _optimizer(trial.task, run.options, precision)
     trial.autocast = torch.autocast(run.device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
     batches = trial.batches()
     times_s = []
@@ -317,8 +301,3 @@ def _fitting(budget_s: float, step_s: float, validation_s: float, steps_per_epoc
     epochs, rest_s = divmod(budget_s, steps_per_epoch * step_s + validation_s)
     steps = int(epochs) * steps_per_epoch + max(0, math.floor((rest_s - validation_s) / step_s))
     return max(1, steps)
-
-
-def count_parameters(network: nn.Module) -> int:
-    """Number of trainable parameters."""
-    return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)

@@ -12,9 +12,11 @@ from training.board import Board
 from training.checkpoint import Checkpoint
 from training.config import TrainingOptions
 from training.distributed import Group
+from training.errors import Diverged
 from training.progress import Progress
-from training.state import Epoch, Run, Trained, count_parameters
+from training.state import Run
 from training.tasks.task import Task
+from training.trained import Epoch, Trained, count_parameters
 
 SAVE_INTERVAL_S = 60.0
 
@@ -38,7 +40,8 @@ def train(
         board: Told of every epoch, if there is one.
 
     Raises:
-        CheckpointUnfit: `--resume`, and there is nothing that fits.
+        CheckpointUnfit: `--resume`, and what is there is of another run.
+        Diverged: The loss is no number any more.
         KeyboardInterrupt: Ctrl-C; the checkpoint was saved first.
     """
     run = Run(task, options, group)
@@ -62,6 +65,7 @@ def train(
         best_epoch=run.best_epoch,
         precision=run.precision,
         parameters=count_parameters(run.task.model),
+        examples=run.examples,
         elapsed_s=run.elapsed_s,
     )
 
@@ -87,9 +91,13 @@ def _end_epoch(run: Run, progress: Progress) -> None:
     # One process measures, and tells the others.
     found = run.validate() if run.group.is_first else (0.0, 0.0)
     loss, score = run.group.from_first(found, run.device)
-    learning_rate = run.optimizer.param_groups[0]["lr"]
     mean_loss, mean_score = (run.sums / run.step_in_epoch).tolist()
-    run.history.append(Epoch(mean_loss, mean_score, loss, score, learning_rate, run.elapsed_s))
+    if not math.isfinite(loss):
+        raise Diverged(
+            f"diverged: the validation loss of epoch {run.epoch + 1} is {loss}; "
+            "a smaller --learning-rate, or --clip-norm 1, may help"
+        )
+    run.history.append(Epoch(mean_loss, mean_score, loss, score, run.learning_rate, run.elapsed_s))
     if (score, -loss) > run.best_score or not run.best_state:
         run.best_epoch, run.best_score = run.epoch, (score, -loss)
         run.best_state = copy.deepcopy(run.learned.state_dict())

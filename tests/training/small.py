@@ -17,9 +17,9 @@ from training.datasets.images import ImageDataset, LabelledImages
 from training.distributed import Group
 from training.progress import Progress
 from training.randomness import seed_here
-from training.state import Trained
 from training.tasks.images import ImageClassification
 from training.train import train
+from training.trained import Trained
 
 State = dict[str, Tensor]
 

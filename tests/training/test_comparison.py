@@ -188,6 +188,17 @@ def test_ctrl_c_leaves_what_is_known_so_far(tmp_path: Path, monkeypatch: pytest.
     assert table.startswith("# Comparison: text (2 of 4 so far)\n")
 
 
+@pytest.mark.parametrize("place", ["comparison.json", "curves.png"])
+def test_where_nothing_can_be_written_nothing_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    monkeypatch.setattr(comparing, "measure", lambda *_: pytest.fail("trained"))
+    grid = small_grid(tmp_path)
+    (grid.directory / place).mkdir(parents=True)
+    with pytest.raises(IsADirectoryError, match=place):
+        compare(grid, silent())
+
+
 def test_without_data_nothing_is_written(tmp_path: Path) -> None:
     grid = small_grid(tmp_path)
     (tmp_path / "own.csv").unlink()

@@ -25,7 +25,8 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     saved: dict[str, Any] = torch.load(directory / "found.pt", weights_only=True)
-    return saved
+    ranks = [torch.load(directory / f"rank{rank}.pt", weights_only=True) for rank in range(2)]
+    return saved | {"ranks": ranks}
 
 
 def furthest(first: dict[str, Tensor], second: dict[str, Tensor]) -> float:
@@ -36,6 +37,18 @@ def furthest(first: dict[str, Tensor], second: dict[str, Tensor]) -> float:
 @pytest.mark.parametrize("optimizer", CERTAIN)
 def test_two_processes_come_to_what_one_comes_to(tmp_path: Path, found: dict[str, Any], optimizer: str) -> None:
     assert furthest(certain(optimizer, Group(), tmp_path), found[optimizer]) < 1e-3
+
+
+def test_processes_keep_one_model_its_statistics_too(found: dict[str, Any]) -> None:
+    first, second = (rank["model"] for rank in found["ranks"])
+    assert any("running_mean" in name for name in first)
+    assert furthest(first, second) == 0.0
+
+
+def test_each_process_draws_its_own_random_numbers(found: dict[str, Any]) -> None:
+    first, second = (rank["seeds"] for rank in found["ranks"])
+    assert len(first) == len(second) > 1
+    assert not set(first) & set(second)
 
 
 def test_processes_that_were_cut_off_go_on_to_the_very_same_weights(found: dict[str, Any]) -> None:

@@ -45,6 +45,7 @@ def test_a_killed_run_goes_on_to_the_very_same_weights(
     went_on = train(resumed, again, Group(), checkpoint, silent())
     assert same(state_of(whole), state_of(resumed))
     assert [epoch.train_loss for epoch in went_on.history] == [epoch.train_loss for epoch in found.history]
+    assert went_on.examples == found.examples
 
 
 def test_control_c_saves_and_stops_at_the_step(tmp_path: Path) -> None:

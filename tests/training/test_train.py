@@ -1,5 +1,6 @@
 import copy
 import io
+import math
 import re
 from pathlib import Path
 from typing import Any, get_args
@@ -15,11 +16,13 @@ from training.checkpoint import Checkpoint
 from training.config import ImageOptions, OptimizerName
 from training.datasets.images import ImageDataset, LabelledImages
 from training.distributed import Group
+from training.errors import Diverged
 from training.progress import Progress
-from training.state import joined
+from training.randomness import seed_here
 from training.tasks.images import ImageClassification
 from training.tasks.task import Phase
 from training.train import train
+from training.trained import joined
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -54,11 +57,97 @@ def test_every_optimizer_learns(tmp_path: Path, optimizer: OptimizerName) -> Non
     assert found.history[-1].train_loss < 0.5 * found.history[0].train_loss
 
 
+@pytest.mark.parametrize("optimizer", ["adamw", "gd"])
+def test_what_was_trained_on_is_counted(tmp_path: Path, optimizer: OptimizerName) -> None:
+    given = options(optimizer=optimizer, epochs=2)
+    assert trained(tmp_path, task(given), given).examples == 2 * len(dataset().train)
+
+
+def test_every_look_of_a_line_search_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = options(optimizer="lbfgs", learning_rate=1.0, epochs=1)
+    small = task(given)
+    looks: list[int] = []
+    loss = small.loss
+
+    def counted(model: nn.Module, indices_N: Tensor, *, augment: bool) -> tuple[Tensor, Tensor]:
+        looks.append(len(indices_N))
+        return loss(model, indices_N, augment=augment)
+
+    monkeypatch.setattr(small, "loss", counted)
+    found = trained(tmp_path, small, given)
+    assert found.examples == sum(looks) > 2 * len(dataset().train)
+
+
 @pytest.mark.parametrize("schedule", ["cosine", "step", "constant"])
 def test_every_schedule_learns(tmp_path: Path, schedule: str) -> None:
     given = options(schedule=schedule)
     found = trained(tmp_path, task(given), given)
     assert max(epoch.validation_score for epoch in found.history) > 0.95
+
+
+@pytest.mark.parametrize(
+    ("changes", "also_without_augmenting"),
+    [
+        ({"mixup": 0.2}, False),
+        ({"cutmix": 1.0}, False),
+        ({"erase": 1.0}, False),
+        ({"shift_pixels": 3}, False),
+        ({"label_smoothing": 0.1}, True),
+    ],
+)
+def test_every_aid_changes_the_loss_of_what_is_trained_on(
+    changes: dict[str, Any], also_without_augmenting: bool
+) -> None:
+    def loss(augment: bool, **given: Any) -> float:
+        small = task(options(flip=False, **given))
+        seed_here(0, "aid")
+        return small.loss(small.model, torch.arange(64), augment=augment)[0].item()
+
+    assert loss(True, **changes) != loss(True)
+    assert (loss(False, **changes) != loss(False)) == also_without_augmenting
+
+
+def test_the_history_has_the_learning_rate_of_each_epochs_last_step(tmp_path: Path) -> None:
+    given = options(epochs=3, learning_rate=0.02, warmup_fraction=0, schedule="cosine")
+    rates = [epoch.learning_rate for epoch in trained(tmp_path, task(given), given).history]
+    # Of 24 steps, after 7, 15 and 23.
+    assert rates == pytest.approx([0.01 * (1 + math.cos(math.pi * step / 24)) for step in (7, 15, 23)])
+
+
+def test_a_training_that_diverges_stops_at_once_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = task(options())
+    losses = iter([1.0, math.nan])
+    monkeypatch.setattr(small, "validate", lambda _: (next(losses), 0.5))
+    with pytest.raises(Diverged, match="the validation loss of epoch 2 is nan; a smaller --learning-rate"):
+        trained(tmp_path, small, options())
+
+
+def test_what_fills_no_batch_waits_for_another_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = options(epochs=1, batch_size=100)
+    small = task(given)
+    sizes: list[int] = []
+    loss = small.loss
+
+    def noted(model: nn.Module, indices_N: Tensor, *, augment: bool) -> tuple[Tensor, Tensor]:
+        sizes.append(len(indices_N))
+        return loss(model, indices_N, augment=augment)
+
+    monkeypatch.setattr(small, "loss", noted)
+    trained(tmp_path, small, given)
+    assert sizes == [100, 100]
+
+
+def test_an_average_that_is_young_forgets_faster(tmp_path: Path) -> None:
+    # An average of 0.999 would hardly have left where it began after 24 steps.
+    averaged, plain = task(options(ema_decay=0.999)), task(options())
+    begun = state_of(averaged)
+    trained(tmp_path / "averaged", averaged, options(ema_decay=0.999))
+    trained(tmp_path / "plain", plain, options())
+    name = "network.features.0.weight"
+    left = (state_of(averaged)[name] - begun[name]).norm()
+    assert left > 0.3 * (state_of(plain)[name] - begun[name]).norm()
 
 
 @pytest.mark.parametrize(
@@ -223,6 +312,7 @@ def test_phases_are_told_as_one_training(tmp_path: Path) -> None:
     both = joined([first, second])
     assert [epoch.train_loss for epoch in both.history[2:]] == [epoch.train_loss for epoch in second.history]
     assert both.history[both.best_epoch].validation_loss == second.history[second.best_epoch].validation_loss
+    assert both.examples == first.examples + second.examples == 4 * len(dataset().train)
     assert both.elapsed_s == pytest.approx(first.elapsed_s + second.elapsed_s)
     assert both.history[2].elapsed_s == pytest.approx(first.elapsed_s + second.history[0].elapsed_s)
 

@@ -3,6 +3,7 @@
 torchrun --nproc-per-node 2 -m tests.training.together DIRECTORY
 """
 
+import io
 import os
 import signal
 import sys
@@ -38,6 +39,17 @@ def interrupt() -> None:
     os.kill(os.getpid(), signal.SIGINT)
 
 
+class Seeds(Progress):
+    """Notes by which seed each step drew."""
+
+    def __init__(self) -> None:
+        super().__init__(io.StringIO(), silent=True)
+        self.seen: list[int] = []
+
+    def step(self, means: Tensor) -> None:
+        self.seen.append(torch.initial_seed())
+
+
 def certain(optimizer: str, group: Group, directory: Path) -> dict[str, Tensor]:
     given = options(optimizer=optimizer, ema_decay=0.9, **CERTAIN[optimizer])
     seed_here(0, "weights")
@@ -65,7 +77,9 @@ def main() -> None:
         for optimizer in CERTAIN:
             found[optimizer] = certain(optimizer, group, directory)
         given = options(ema_decay=0.9)
-        found["whole"] = normalised(given, group, Checkpoint(directory / "whole", "identity"), silent())
+        seeds = Seeds()
+        found["whole"] = normalised(given, group, Checkpoint(directory / "whole", "identity"), seeds)
+        torch.save({"model": found["whole"], "seeds": seeds.seen}, directory / f"rank{group.rank}.pt")
         cut = Checkpoint(directory / "cut", "identity")
         with pytest.raises(Killed):
             normalised(given, group, cut, Stopping(STOP_AFTER, kill))

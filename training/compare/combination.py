@@ -1,27 +1,24 @@
 """One combination of a grid: trained, exported and measured like any model, but never published."""
 
 import copy
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from training.checkpoint import Checkpoint
 from training.compare.budget import check_budget
 from training.compare.comparison import Result
 from training.compare.latency import latency_ms
-from training.config import FULL_BATCH, TrainingOptions
+from training.config import TrainingOptions
 from training.distributed import Group
-from training.errors import GateFailed
 from training.export import Exported, script
 from training.gate import check_parity
 from training.progress import Progress
-from training.state import Trained, joined
 from training.tasks.task import Task
 from training.train import train
+from training.trained import Trained, joined
 
 CPU = torch.device("cpu")
 
@@ -39,18 +36,6 @@ class NoCheckpoint(Checkpoint):
         """Return nothing."""
 
 
-class StepCount(Progress):
-    """Counts the steps, and says nothing."""
-
-    def __init__(self) -> None:
-        super().__init__(silent=True)
-        self.total = 0
-
-    def step(self, means: Tensor) -> None:  # noqa: ARG002 (the loop tells them)
-        """Count a step."""
-        self.total += 1
-
-
 def measure(task: Task, options: TrainingOptions, device: torch.device) -> Result:
     """Train a copy of the task's model, and measure what would be published.
 
@@ -61,15 +46,14 @@ def measure(task: Task, options: TrainingOptions, device: torch.device) -> Resul
 
     Raises:
         OptionInvalid: The budget has no room for a step.
-        GateFailed: It diverged, or cannot be exported faithfully.
+        Diverged: The loss is no number any more.
+        GateFailed: It cannot be exported faithfully.
     """
     task = copy.copy(task)
     task.model = copy.deepcopy(task.model)
     task.to(device)
     check_budget(task, options, device)
-    steps = StepCount()
-    trained = _train(task, options, steps)
-    _check_converged(trained)
+    trained = _train(task, options)
     task.to(CPU)
     task.calibrate()
     exported = Exported(script(task.model))
@@ -84,7 +68,7 @@ def measure(task: Task, options: TrainingOptions, device: torch.device) -> Resul
         validation_loss=kept.validation_loss,
         test=test,
         training_s=trained.elapsed_s,
-        epochs=_epochs(steps.total, task.train_size, options),
+        epochs=trained.examples / task.train_size,
         parameters=trained.parameters,
         learning_rate=options.learning_rate,
         precision=trained.precision,
@@ -96,22 +80,10 @@ def measure(task: Task, options: TrainingOptions, device: torch.device) -> Resul
     )
 
 
-def _train(task: Task, options: TrainingOptions, steps: StepCount) -> Trained:
-    phases = task.phases()
+def _train(task: Task, options: TrainingOptions) -> Trained:
+    phases, silent = task.phases(), Progress(silent=True)
     trained = []
     for phase in phases:
         phase.begin()
-        trained.append(train(task, phase.options(options, len(phases)), Group(), NoCheckpoint(), steps))
+        trained.append(train(task, phase.options(options, len(phases)), Group(), NoCheckpoint(), silent))
     return joined(trained)
-
-
-def _check_converged(trained: Trained) -> None:
-    kept = trained.history[trained.best_epoch]
-    if not math.isfinite(kept.validation_loss):
-        raise GateFailed(f"diverged: the validation loss became {kept.validation_loss}")
-
-
-def _epochs(steps: int, train_size: int, options: TrainingOptions) -> float:
-    if options.optimizer in FULL_BATCH:
-        return float(steps)
-    return steps * min(1.0, options.batch_size / train_size)

@@ -21,7 +21,7 @@ class Result(Frozen):
         metric: Name of `validation`; the larger the better.
         validation: Of the epoch that was kept.
         test: Through the exported file; the first is the one that a gate compares.
-        epochs: Passes over the training examples; a budget may end within one.
+        epochs: Passes over the training examples, of which L-BFGS makes many a step; a budget may end within one.
         latency_1_ms: Median of one item through the exported file.
         latency_32_ms: Median of a batch of 32.
         curve: Seconds of training and validation metric, after each epoch.

@@ -43,7 +43,7 @@ def _optimizers(given: object) -> object:
 class GridOptions(BaseModel):
     """What every comparison takes; a subclass adds its recipe's options, which go for all combinations."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     command: ClassVar[str]
     recipe: ClassVar[type[TrainingOptions]]

@@ -1,7 +1,9 @@
 """A grid of architectures and optimizers: every combination trained on one split, for the same time."""
 
+import errno
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import torch
 
@@ -21,6 +23,7 @@ from training.progress import Progress
 
 # Those for any image; the others of the catalogue want photographs, or a download.
 IMAGES = ("convnet", "resnet")
+FILES = ("comparison.json", "comparison.md", "curves.png")
 
 
 def compare(grid: GridOptions, progress: Progress) -> Comparison:
@@ -41,7 +44,7 @@ def compare(grid: GridOptions, progress: Progress) -> Comparison:
     archs = _archs(grid)
     some = grid.options(archs[0])
     device = choose_device(some.device)
-    grid.directory.mkdir(parents=True, exist_ok=True)
+    _check_writable(grid.directory)
     comparison = Comparison(
         recipe=grid.command,
         planned=len(archs) * len(grid.optimizers),
@@ -67,14 +70,24 @@ def write(comparison: Comparison, directory: Path) -> None:
     """Write the table, the figures and the curves, each whole or not at all; nothing, if nothing is known."""
     if not comparison.combinations:
         return
-    contents = {
-        "comparison.json": comparison.model_dump_json(indent=2).encode() + b"\n",
-        "comparison.md": markdown(comparison).encode(),
-        "curves.png": png(comparison),
-    }
-    for name, content in contents.items():
+    contents = (
+        comparison.model_dump_json(indent=2).encode() + b"\n",
+        markdown(comparison).encode(),
+        png(comparison),
+    )
+    for name, content in zip(FILES, contents, strict=True):
         with whole_file(directory / name) as stream:
             stream.write(content)
+
+
+def _check_writable(directory: Path) -> None:
+    """Try what would otherwise fail once the first combination has cost its budget."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for name in FILES:
+        if (directory / name).is_dir():
+            raise IsADirectoryError(errno.EISDIR, "a directory is where a file is to be", str(directory / name))
+    with TemporaryFile(dir=directory):
+        pass
 
 
 def _archs(grid: GridOptions) -> Sequence[str]:
