@@ -25,12 +25,20 @@ from typing import Literal
 from pydantic import TypeAdapter, ValidationError
 
 from models.bundle import Bundle
-from models.errors import CurrentInvalid, ModelNotFound, NotWritable, RepositoryError, VersionNotFound
+from models.errors import (
+    CurrentInvalid,
+    ModelNotFound,
+    ModelsError,
+    NotWritable,
+    RepositoryError,
+    VersionNotFound,
+)
 from models.manifest import (
     MANIFEST_NAME,
     Manifest,
     ModelName,
     Sha256,
+    Task,
     VersionName,
     first_version_after,
     version_order,
@@ -216,6 +224,21 @@ class Repository:
             (directory / ".lock").touch()
         except OSError as error:
             raise NotWritable(f"cannot publish to {directory}: {error.strerror}") from error
+
+    def check_task(self, name: str, task: Task) -> None:
+        """Refuse to put a model in the place of one of another task: whoever asks by name relies on it.
+
+        Raises:
+            NotWritable: What is current under this name does another task.
+        """
+        try:
+            current = self.open(name).manifest.task
+        except ModelsError:  # None, or none that could serve.
+            return
+        if current != task:
+            raise NotWritable(
+                f"{name} in {self.root} does {current}, and this model {task}; publish it under another --name"
+            )
 
     def defaults(self) -> dict[InputKind, str]:
         """The default model for each kind of input, as defaults.json says; empty without the file.

@@ -5,7 +5,8 @@ import sys
 from collections.abc import Sequence
 
 from pydantic import ValidationError
-from pydantic_settings import CliApp, get_subcommand
+from pydantic_core import ErrorDetails
+from pydantic_settings import get_subcommand
 
 from models.bundle import Bundle
 from models.errors import ModelsError
@@ -20,6 +21,7 @@ from training.commands import (
     ReviewOptions,
     TorchvisionOptions,
     input_kind,
+    parse,
     recipe_of,
 )
 from training.compare.grid import GridOptions
@@ -32,12 +34,10 @@ INTERRUPTED = 130
 def main() -> int:
     """Run from the command line; return the exit status."""
     try:
-        command = CliApp.run(Command)
+        command = parse()
     except ValidationError as error:
         for problem in error.errors():
-            steps = [str(step) for step in problem["loc"] if isinstance(step, str)]
-            option = "--" + "-".join(steps[2 if steps[0] == "compare" else 1 :]).replace("_", "-")
-            print(f"{option}: {problem['msg']}, got {problem['input']!r}", file=sys.stderr)
+            print(_complaint(problem), file=sys.stderr)
         return 2
     options = get_subcommand(command, is_required=False)
     wanted = _wanted(command, options)
@@ -47,10 +47,21 @@ def main() -> int:
     if isinstance(options, ListOptions):
         return _list()
     if isinstance(options, CompareOptions):
-        options = get_subcommand(options)
+        options = get_subcommand(options, is_required=False)
+        if options is None:
+            return _tell(f"compare: say on what: {', '.join(CompareOptions.model_fields)}", 2)
     if isinstance(options, GridOptions):
         return _compare(options)
     return _make_all(wanted)
+
+
+def _complaint(problem: ErrorDetails) -> str:
+    steps = [str(step) for step in problem["loc"] if isinstance(step, str)]
+    # Before the option comes the command, of which `compare` takes two.
+    option = "--" + "-".join(steps[2 if steps[0] == "compare" else 1 :]).replace("_", "-")
+    if problem["type"] == "missing":
+        return f"{option}: it has to be given"
+    return f"{option}: {problem['msg']}, got {problem['input']!r}"
 
 
 def _wanted(command: Command, options: object) -> list[Options]:

@@ -4,13 +4,16 @@ Nothing heavy is imported here, so that a wrong option is told at once.
 """
 
 import importlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import (
     BaseSettings,
+    CliApp,
     CliPositionalArg,
+    CliSettingsSource,
     CliSubCommand,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
@@ -29,6 +32,8 @@ from training.config import (
     TrainingOptions,
 )
 from training.datasets.splitting import TEST_FRACTION, VALIDATION_FRACTION
+from training.help import help_formatter
+from training.recipes import defaults
 
 NOT_GIVEN = ", where the data do not say."
 SPLIT_COLUMN = "Column that says train, validation or test, if any does."
@@ -39,7 +44,7 @@ class FashionOptions(ImageOptions):
     """Train an image classifier on Fashion-MNIST, and publish it."""
 
     name: ModelName = Field("fashion", description="Name to publish under.")
-    arch: str = Field("convnet", description="convnet, resnet, or any that python -m training list shows.")
+    arch: str = Field("convnet", description="convnet or resnet.")
     data: Path | None = Field(None, description="Directory of the data set's idx files, gzipped or not.")
     validation_fraction: float = Field(
         0.08, gt=0, lt=1, description="Share of the training images held out to choose the epoch."
@@ -200,6 +205,7 @@ class Command(BaseSettings):
         cli_kebab_case=True,
         cli_implicit_flags=True,
         cli_hide_none_type=True,
+        cli_use_class_docs_for_groups=True,
     )
 
     models_dir: Path = Field(
@@ -228,6 +234,28 @@ class Command(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         # Only the command line: a stray NAME or SEED in the environment must not change a training run.
         return (init_settings,)
+
+
+# What a recipe's options are by default; `compare` fills in the same.
+DEFAULTS: Mapping[str, tuple[type[TrainingOptions], defaults.Defaults]] = {
+    "fashion": (FashionOptions, defaults.FASHION),
+    "reviews": (ReviewOptions, defaults.TEXTS),
+    "pronounce": (PronounceOptions, defaults.PRONOUNCE),
+    "image": (ImageFolderOptions, defaults.OWN_IMAGES),
+    "text": (TextTableOptions, defaults.TEXTS),
+    "seq2seq": (PairTableOptions, defaults.PAIRS),
+}
+
+
+def parse() -> Command:
+    """Read the command line.
+
+    Raises:
+        ValidationError: An option is not what it should be.
+        SystemExit: Help was asked for, or an option is not known.
+    """
+    source = CliSettingsSource[Command](Command, formatter_class=help_formatter(DEFAULTS))
+    return CliApp.run(Command, cli_settings_source=source)
 
 
 # The module of each recipe; imported when it is run, for torch takes seconds.

@@ -1,10 +1,11 @@
 """The options of a training command; the command line is derived from them.
 
-An option that is not given takes the recipe's value for the chosen architecture (`recipes.py`), and where that has
-none, the default here.
+An option that is not given takes the recipe's value for the chosen architecture (`recipes/defaults.py`), and where
+that has none, the default here.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -29,14 +30,17 @@ LEARNING_RATES: Mapping[OptimizerName, float] = {
     "gd": 0.2,
 }
 FULL_BATCH: frozenset[OptimizerName] = frozenset({"lbfgs", "gd"})
-# Neither has anything to do with what is learned.
+# Of few examples, a batch holds no fewer, and a pass has so many batches.
+LEAST_BATCH = 8
+LEAST_BATCHES = 8
+# None of these has anything to do with what is learned.
 PLACES = ("models_dir", "runs_dir", "data", "file", "labels", "resume", "default")
 
 
 class Options(BaseModel):
     """What every command takes that publishes a model."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: ModelName = Field(description="Name to publish under.")
     models_dir: Path = Field(
@@ -74,7 +78,7 @@ class TrainingOptions(Options):
         None, gt=0, description="Train for about so long instead of --epochs, validation included."
     )
     batch_size: int = Field(256, ge=2, le=1_000_000, description="Examples a step, over all processes.")
-    clip_norm: float = Field(0, ge=0, description="Largest norm of the gradient; 0: no limit.")
+    clip_norm: float = Field(0, ge=0, description="Largest norm of the gradient; 0: no limit; lbfgs takes none.")
     label_smoothing: float = Field(0, ge=0, lt=1, description="Probability spread over all labels.")
     ema_decay: float = Field(
         0, ge=0, lt=1, description="Keep an average of the weights that forgets so slowly; 0: the weights."
@@ -104,9 +108,29 @@ class TrainingOptions(Options):
         filled = self.model_copy(update=update)
         if filled.optimizer == "lbfgs" and "weight_decay" in given and filled.weight_decay:
             raise OptionInvalid("--weight-decay: lbfgs takes none")
+        if filled.optimizer == "lbfgs" and "clip_norm" in given and filled.clip_norm:
+            raise OptionInvalid("--clip-norm: lbfgs takes none")
         if filled.optimizer == "lbfgs" and filled.precision == "bf16":
             raise OptionInvalid("--precision: lbfgs compares losses too close for bf16; it takes fp32")
         return filled
+
+    def sized_for(self, train_size: int, given: Collection[str], least_steps: int) -> Self:
+        """Make more steps of few examples: in smaller batches, and in more passes.
+
+        Args:
+            train_size: Number of training examples.
+            given: Names of the options that were given; those stay.
+            least_steps: What a training from scratch needs, about.
+        """
+        if self.optimizer in FULL_BATCH:
+            return self
+        batch_size = self.batch_size
+        if "batch_size" not in given:
+            batch_size = min(batch_size, max(LEAST_BATCH, train_size // LEAST_BATCHES))
+        epochs = self.epochs
+        if "epochs" not in given:
+            epochs = max(epochs, math.ceil(least_steps / max(1, train_size // batch_size)))
+        return self.model_copy(update={"batch_size": batch_size, "epochs": epochs})
 
 
 class ImageOptions(TrainingOptions):

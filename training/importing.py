@@ -157,7 +157,9 @@ def read_labels(file: Path) -> tuple[str, ...]:
 
 
 def _publish(foreign: Foreign, options: Options, progress: Progress) -> Bundle:
-    Repository(options.models_dir).check_writable(options.name)
+    repository = Repository(options.models_dir)
+    repository.check_writable(options.name)
+    repository.check_task(options.name, "image-classification")
     decoding = foreign.prepared.decoding
     model = Classifier(foreign.prepared.network, foreign.prepared.mean_C, foreign.prepared.std_C).cpu().eval()
     goldens = {f"{index}.png": encode_png(picture(decoding, index)) for index in range(GOLDEN_EXAMPLES)}

@@ -12,6 +12,7 @@ import torch
 from models.bundle import Bundle
 from models.device import choose_device
 from models.repository import Repository
+from training.architectures.catalogue import unused
 from training.board import Board
 from training.checkpoint import Checkpoint, alone_in
 from training.config import OptimizerName, TrainingOptions
@@ -24,9 +25,9 @@ from training.pictures import draw_learning_curves
 from training.progress import Progress
 from training.publish import Candidate, publish
 from training.report import Report
-from training.state import Trained, joined
 from training.tasks.task import Judgement, Task
 from training.train import train
+from training.trained import Trained, joined
 
 Given = TypeVar("Given", bound=TrainingOptions)
 # What makes a recipe's task of its options; the options come back with all that was not given filled in.
@@ -65,7 +66,11 @@ def run(options: Given, prepare: Prepare[Given], group: Group, progress: Progres
         repository.check_writable(options.name)
         repository.defaults()  # A table that cannot be read is better known before the training than after.
     device = choose_device(options.device)
+    given = options.model_fields_set
     task, options = prepare(options, progress)
+    repository.check_task(options.name, task.description()["task"])
+    for option in unused(options.arch, given):
+        progress.say(f"--{option.replace('_', '-')}: {options.arch} has no use for it")
     task.to(device)
     _check_room(task, options)
     identity = _identity(task, options, group)
@@ -76,6 +81,8 @@ def run(options: Given, prepare: Prepare[Given], group: Group, progress: Progres
         checkpoints = [Checkpoint(directory / phase.name, identity) for phase in task.phases()]
         if group.is_first and not options.resume:
             _set_aside(checkpoints, progress)
+        if options.resume and not any(checkpoint.file.exists() for checkpoint in checkpoints):
+            progress.say(f"--resume: there is no unfinished run in {directory}; beginning one")
         trained = _train_phases(task, options, group, checkpoints, progress)
         if not group.is_first:
             return None
@@ -114,6 +121,8 @@ def _publish(task: Task, options: TrainingOptions, trained: Trained, device: str
     parity = check_parity(task.model, exported, task.parity_batch())
     judgement = task.judge(exported)
     progress.say(judgement.table)
+    for doubt in judgement.doubts:
+        progress.say(f"careful: {doubt}")
     progress.say(
         f"trained in {trained.elapsed_s:.0f} s ({trained.precision}), kept epoch {trained.best_epoch + 1}"
     )

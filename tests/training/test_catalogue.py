@@ -4,11 +4,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
-from training.architectures.catalogue import TEXTS, check_name, image_network
+from models.tokenization import Tokenizer
+from training.architectures.catalogue import SIZED_BY, TEXTS, check_name, image_network, text_network, unused
 from training.architectures.convolutional import ConvNet
-from training.commands import ImageFolderOptions
+from training.commands import ImageFolderOptions, TextTableOptions
 from training.errors import OptionInvalid
+from training.tokenizing import train_tokenizer
 
 
 def options(arch: str) -> ImageFolderOptions:
@@ -35,6 +38,40 @@ def test_images_of_a_size_that_a_network_cannot_take_are_refused(arch: str, size
     with pytest.raises(OptionInvalid, match=f"--size {size}: {arch} .*{reason}") as stopped:
         image_network((3, size, size), 3, options(arch))
     assert "\n" not in str(stopped.value)
+
+
+def test_what_sizes_other_networks_is_named() -> None:
+    given = {"hidden_size", "dropout", "heads", "layers", "epochs"}
+    assert unused("transformer", given) == ["hidden_size"]
+    assert unused("convnet", given) == ["dropout", "layers", "heads"]
+    assert unused("seq2seq", given) == []
+    assert unused("resnet18", {"epochs", "dim"}) == ["dim"]
+
+
+@pytest.mark.parametrize(("arch", "option"), [(arch, option) for option in SIZED_BY for arch in TEXTS])
+def test_every_option_that_sizes_a_network_changes_it(arch: str, option: str) -> None:
+    rules = Tokenizer(train_tokenizer(["a few words of a text"], "words", 100, lowercase=True))
+    other = {"hidden_size": 12, "dropout": 0.4, "dim": 12, "layers": 3, "heads": 1}[option]
+    sizes = {"hidden_size": 8, "dropout": 0.1, "dim": 8, "layers": 2, "heads": 2}
+    networks = [
+        repr(
+            _state(text_network(rules, 2, TextTableOptions(name="own", data=Path("nowhere"), arch=arch, **given)))
+        )
+        for given in (sizes, sizes | {option: other})
+    ]
+    assert (networks[0] != networks[1]) == (not unused(arch, {option}))
+
+
+def _state(network: nn.Module) -> list[object]:
+    """What a network is, but for its weights: shapes, and every plain number of its parts."""
+    shapes = [(name, tuple(tensor.shape)) for name, tensor in network.state_dict().items()]
+    numbers = [
+        (name, field, value)
+        for name, part in network.named_modules()
+        for field, value in vars(part).items()
+        if isinstance(value, int | float)
+    ]
+    return [*shapes, *numbers]
 
 
 def test_trying_a_network_changes_neither_its_weights_nor_what_is_drawn_next() -> None:

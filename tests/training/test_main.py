@@ -39,9 +39,61 @@ def raising(error: BaseException) -> Any:
 
 def test_the_starter_set_is_three_models(monkeypatch: pytest.MonkeyPatch, asked: list[Options]) -> None:
     assert run(monkeypatch, "--models-dir", "there") == 0
-    assert [(each.name, str(each.models_dir)) for each in asked] == [
-        ("fashion", "there"), ("reviews", "there"), ("imagenet", "there"),
+    assert [(each.name, str(each.models_dir), each.default) for each in asked] == [
+        ("fashion", "there", False), ("reviews", "there", True), ("imagenet", "there", True),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("image", "--name", "own"), "--data: it has to be given\n"),
+        (("fashion", "--epochs", "0"), "--epochs: Input should be greater than or equal to 1, got '0'\n"),
+        (("compare", "text"), "--data: it has to be given\n"),
+        (("compare",), "compare: say on what: fashion, reviews, pronounce, image, text, seq2seq\n"),
+    ],
+)
+def test_a_wrong_command_line_ends_in_a_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], complaint: str
+) -> None:
+    assert run(monkeypatch, *arguments) == 2
+    assert capsys.readouterr().err == complaint
+
+
+def helped(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    monkeypatch.setenv("COLUMNS", "300")
+    with pytest.raises(SystemExit):
+        run(monkeypatch, *arguments, "--help")
+    return " ".join(capsys.readouterr().out.split())
+
+
+def test_help_says_what_each_command_does(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = helped(monkeypatch, capsys)
+    assert "fashion Train an image classifier on Fashion-MNIST, and publish it. reviews Train" in text
+    assert "list Show the recipes, architectures, optimizers and schedules." in text
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (("fashion",), "Peak learning rate. (default: 0.012)"),
+        (("fashion",), "Passes over the training examples. (default: 8; resnet 26)"),
+        (("compare", "fashion"), "Peak learning rate. (default: 0.012)"),
+        (("image",), "Passes over the training examples. (default: 20; any other 30; pretrained 8)"),
+        (("text",), "Features a token. (default: 64; bag 8)"),
+        (("pronounce",), "Most tokens written for one input. (default: 40)"),
+        (("fashion",), "Of the weights, the order, augmentation and dropout. (default: 0)"),
+    ],
+)
+def test_help_says_what_an_option_comes_to_that_is_not_given(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: tuple[str, ...], said: str
+) -> None:
+    text = helped(monkeypatch, capsys, *command)
+    assert said in text
+    assert "null" not in text
+    assert "factory" not in text
 
 
 @pytest.mark.parametrize(

@@ -81,8 +81,18 @@ def test_what_cannot_be_is_told_before_the_data_are_read(data: Path, monkeypatch
         prepare(options(data, arch="resnet18"), silent())
     with pytest.raises(OptionInvalid, match="--size 32: alexnet cannot take"):
         prepare(options(data, arch="alexnet", size=32, color="RGB"), silent())
-    with pytest.raises(UnknownArchitecture, match="torchvision has no classifier 'convnet'"):
-        prepare(ImageFolderOptions(name="own", data=data, pretrained=True), silent())
+    with pytest.raises(OptionInvalid, match="--pretrained: nobody has trained resnet on ImageNet"):
+        prepare(ImageFolderOptions(name="own", data=data, pretrained=True, arch="resnet"), silent())
+    with pytest.raises(UnknownArchitecture, match="torchvision has no classifier 'resnet17'"):
+        prepare(ImageFolderOptions(name="own", data=data, pretrained=True, arch="resnet17"), silent())
+
+
+def test_pretrained_weights_are_those_that_a_package_carries_unless_others_are_named(data: Path) -> None:
+    given = ImageFolderOptions(name="own", data=data, pretrained=True, learning_rate=0.5)
+    task, resolved = prepare(given, silent())
+    assert (resolved.arch, resolved.learning_rate, resolved.batch_size) == ("efficientnet_lite0", 0.5, 32)
+    assert [phase.name for phase in task.phases()] == ["head", "all"]
+    assert task.dataset.train.images_NCHW.shape[1:] == (3, 224, 224)
 
 
 @pytest.mark.parametrize("given", [{"size": 64}, {"color": "RGB"}, {"fit": "crop"}])

@@ -40,6 +40,23 @@ def test_the_fractions_are_the_users(tmp_path: Path) -> None:
     assert set(small.dataset.test) < set(large.dataset.test)
 
 
+@pytest.mark.parametrize(("tokens", "kept"), [("bpe", "a\n  b"), ("chars", "a\n  b"), ("words", "a b")])
+def test_a_target_is_what_its_tokens_can_write(tmp_path: Path, tokens: str, kept: str) -> None:
+    task = task_of(tmp_path, [(source, "a\n  b") for source, _ in PLENTY], target_tokens=tokens)
+    assert {pair.targets for pair in task.dataset.train} == {(kept,)}
+    written_ids = task._writer.encode_all([kept])[0]
+    assert task._writer.decode(written_ids[1:]) == kept
+
+
+def test_few_pairs_are_passed_over_often_unless_it_is_said_how_often(tmp_path: Path) -> None:
+    data = written(tmp_path, PLENTY)
+    _, few = prepare(options(data), silent())
+    assert few.batch_size == 8
+    assert few.epochs * (70 // 8) >= 900
+    _, told = prepare(options(data, epochs=2, batch_size=64), silent())
+    assert (told.epochs, told.batch_size) == (2, 64)
+
+
 def test_targets_too_long_to_be_written_are_left_out_of_train_alone(tmp_path: Path) -> None:
     rows = [(source, f"{target} {'very ' * 10}long") for source, target in PLENTY[:60]]
     whole = task_of(tmp_path, [*rows, *PLENTY[60:]])

@@ -1,5 +1,6 @@
 """A training run as a whole, on a small data set of its own: nothing is chosen on the test set."""
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -7,15 +8,24 @@ import pytest
 import torch
 
 from models.bundle import Bundle
+from models.errors import NotWritable
+from models.manifest import ImageDecoding
 from models.repository import Repository
+from tests.bundles import publish_texts
 from tests.training.small import silent
+from tests.training.stopping import Killed, Stopping, kill
+from training.architectures.convolutional import ConvNet
 from training.commands import FashionOptions
 from training.datasets import fashion_mnist
 from training.datasets.images import ImageDataset, LabelledImages
 from training.distributed import Group
 from training.errors import GateFailed, OutOfRoom
+from training.export import Exported
+from training.progress import Progress
+from training.randomness import seed_here
 from training.recipes import fashion
 from training.run import run
+from training.tasks.images import ImageClassification
 
 
 def dataset(test_labels_N: torch.Tensor) -> ImageDataset:
@@ -96,6 +106,67 @@ def test_what_a_gate_refused_is_published_once_the_gate_is_lower(
     monkeypatch.setattr("training.state.Run.take_step", lambda *_: pytest.fail("trained again"))
     bundle = trained_on(data, tmp_path, monkeypatch, resume=True, max_batch_size=8)
     assert bundle.manifest.limits.max_batch_size == 8
+
+
+def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> str:
+    """What a run says."""
+    said = io.StringIO()
+    monkeypatch.setattr(fashion_mnist, "load", lambda *_: dataset(RIGHT_N))
+    fields: dict[str, Any] = {"epochs": 1, "batch_size": 32, "precision": "fp32", "min_accuracy": 0.0}
+    options = FashionOptions(models_dir=tmp_path / "models", runs_dir=tmp_path / "runs", **fields | changes)
+    run(options, fashion.prepare, Group(), Progress(said))
+    return said.getvalue()
+
+
+def test_what_a_person_should_know_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = {"resume": True, "dropout": 0.5, "learning_rate": 1e-9, "ema_decay": 0}
+    plain = told(tmp_path, monkeypatch, hidden_size=16, epochs=3)
+    warned = told(tmp_path, monkeypatch, **wrong)
+    for line in (
+        "--resume: there is no unfinished run in",
+        "--dropout: convnet has no use for it\n",
+        "careful: it is no better than always answering 'T-shirt/top' would be (10.00%)",
+    ):
+        assert line in warned
+        assert line not in plain
+
+
+def test_a_name_that_does_something_else_is_not_published_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish_texts(Repository(tmp_path / "models"), "fashion")
+    monkeypatch.setattr("training.run.train", lambda *_: pytest.fail("trained"))
+    with pytest.raises(NotWritable, match=r"fashion .* does text-classification, and this model image-class"):
+        trained_on(dataset(RIGHT_N), tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize("after", [3, 13])
+def test_a_pretrained_run_killed_in_either_phase_goes_on_to_the_very_same_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    def pretrained(given: FashionOptions, _: Progress) -> tuple[ImageClassification, FashionOptions]:
+        given = given.resolved({"flip": False})
+        seed_here(0, "weights")
+        decoding = ImageDecoding(color="L", size=fashion_mnist.SIZE, max_pixels=1000)
+        mean_C, std_C = torch.zeros(1), torch.ones(1)
+        network = ConvNet((1, 28, 28), 8, 10, widths=(4, 6, 8))
+        return ImageClassification(dataset(RIGHT_N), network, mean_C, std_C, decoding, given, head_epochs=1), given
+
+    def model(root: Path, progress: Progress, **changes: Any) -> dict[str, torch.Tensor]:
+        fields: dict[str, Any] = {"epochs": 1, "batch_size": 32, "precision": "fp32", "min_accuracy": 0.0}
+        options = FashionOptions(models_dir=root / "models", runs_dir=root / "runs", **fields | changes)
+        bundle = run(options, pretrained, Group(), progress)
+        assert bundle is not None
+        return dict(Exported(bundle.read("model.ts.pt")).module.state_dict())
+
+    # Each phase takes ten steps.
+    monkeypatch.setattr("training.train.SAVE_INTERVAL_S", 0.0)
+    whole = model(tmp_path / "whole", silent())
+    with pytest.raises(Killed):
+        model(tmp_path / "cut", Stopping(after, kill))
+    resumed = model(tmp_path / "cut", silent(), resume=True)
+    assert whole.keys() == resumed.keys()
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
 def test_a_run_that_does_not_resume_sets_an_unfinished_one_aside(

@@ -1,6 +1,6 @@
 """Every architecture by name, and how it is sized by the options."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -40,6 +40,19 @@ TEXTS: Mapping[str, str] = {
 SEQUENCES: Mapping[str, str] = {
     "seq2seq": "an encoder-decoder Transformer, with its greedy and beam search in the graph",
 }
+# Options that size a network -> the architectures that take them.
+SIZED_BY: Mapping[str, Collection[str]] = {
+    "hidden_size": ("convnet", "lstm", "gru", "committee", *SEQUENCES),
+    "dropout": (*TEXTS, *SEQUENCES),
+    "dim": (*TEXTS, *SEQUENCES),
+    "layers": ("lstm", "gru", "transformer", "committee", *SEQUENCES),
+    "heads": ("transformer", *SEQUENCES),
+}
+
+
+def unused(arch: str, given: Collection[str]) -> Sequence[str]:
+    """Return those of the given options that size other architectures, and not this one."""
+    return [option for option, takers in SIZED_BY.items() if option in given and arch not in takers]
 
 
 def image_network(input_size: tuple[int, int, int], num_labels: int, options: ImageOptions) -> nn.Module:

@@ -1,43 +1,26 @@
 """Images of your own."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 from models.manifest import ImageDecoding
-from training.architectures.catalogue import image_network
+from training.architectures.catalogue import IMAGES, image_network
 from training.architectures.heads import replace_head
 from training.classifier import channel_statistics
 from training.commands import ImageFolderOptions
 from training.datasets import image_files
 from training.datasets.classes import check_left
 from training.datasets.images import ImageDataset, LabelledImages
+from training.datasets.reading import listed
 from training.errors import OptionInvalid
 from training.progress import Progress
 from training.randomness import permutation, seed_here
+from training.recipes import defaults
 from training.tasks.images import ImageClassification
 
 IMAGENET_LABELS = 1000
 # What goes with pretrained weights, as they were trained so.
 OF_THE_WEIGHTS = ("size", "color", "fit")
-DEFAULTS: Mapping[str, Mapping[str, object]] = {
-    "convnet": {"epochs": 20, "weight_decay": 0.05, "label_smoothing": 0.05, "shift_pixels": 2, "batch_size": 64},
-    "resnet": {
-        "epochs": 30,
-        "weight_decay": 0.05,
-        "label_smoothing": 0.05,
-        "shift_pixels": 4,
-        "erase": 0.25,
-        "batch_size": 64,
-    },
-    "pretrained": {
-        "epochs": 8,
-        "learning_rate": 0.002,
-        "weight_decay": 0.01,
-        "label_smoothing": 0.05,
-        "shift_pixels": 8,
-        "batch_size": 32,
-    },
-}
+LEAST_STEPS = 300
 
 
 def prepare(options: ImageFolderOptions, progress: Progress) -> tuple[ImageClassification, ImageFolderOptions]:
@@ -49,10 +32,13 @@ def prepare(options: ImageFolderOptions, progress: Progress) -> tuple[ImageClass
     Raises:
         OptionInvalid: One does not go with another, or the architecture takes no such images.
     """
-    if options.pretrained and (given := [field for field in OF_THE_WEIGHTS if field in options.model_fields_set]):
-        raise OptionInvalid(f"--{given[0]}: with --pretrained, the weights decide it")
-    kind = "pretrained" if options.pretrained else options.arch
-    options = options.resolved(DEFAULTS.get(kind, DEFAULTS["resnet"]))
+    given = options.model_fields_set
+    if options.pretrained and (decided := [field for field in OF_THE_WEIGHTS if field in given]):
+        raise OptionInvalid(f"--{decided[0]}: with --pretrained, the weights decide it")
+    kind = defaults.PRETRAINED if options.pretrained else options.arch
+    options = options.resolved(defaults.OWN_IMAGES.get(kind, defaults.OWN_IMAGES[defaults.ANY]))
+    if options.flip and "flip" not in given:
+        progress.say("half of the training images are mirrored; --no-flip where left and right make a difference")
     if options.pretrained:
         return _pretrained(options, progress), options
     decoding = ImageDecoding(
@@ -65,6 +51,7 @@ def prepare(options: ImageFolderOptions, progress: Progress) -> tuple[ImageClass
     # What cannot be is better known before thousands of files are decoded; it does not hang on the labels.
     image_network(decoding.shape_CHW, 2, options)
     dataset = _load(options, decoding, progress)
+    options = options.sized_for(len(dataset.train), given, LEAST_STEPS)
     seed_here(options.seed, "weights")
     network = image_network(decoding.shape_CHW, len(dataset.labels), options)
     statistics = channel_statistics(dataset.train.images_NCHW)
@@ -77,6 +64,11 @@ def _pretrained(options: ImageFolderOptions, progress: Progress) -> ImageClassif
         from training import imagenet
 
         prepared = imagenet.efficientnet_lite0(options.max_pixels)
+    elif options.arch in IMAGES:
+        raise OptionInvalid(
+            f"--pretrained: nobody has trained {options.arch} on ImageNet; "
+            "give --arch efficientnet_lite0 or a torchvision name"
+        )
     else:
         from training.architectures import zoo
 
@@ -107,6 +99,7 @@ def _load(options: ImageFolderOptions, decoding: ImageDecoding, progress: Progre
     )
     for line in reading.lines():
         progress.say(line)
+    progress.say(f"{len(dataset.labels)} labels: {listed(dataset.labels)}")
     return dataset if options.limit is None else _limited(dataset, options.limit, options.seed)
 
 

@@ -1,6 +1,6 @@
 """Texts and what they should become, of your own."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from models.tokenization import Tokenizer
@@ -8,25 +8,16 @@ from training.architectures.catalogue import SEQUENCES, check_name, sequence_net
 from training.commands import PairTableOptions
 from training.config import Seq2SeqOptions
 from training.datasets import sequence_pairs
-from training.datasets.keyed import folded, plain, spaced
+from training.datasets.keyed import folded, plain, spaced, trimmed
 from training.datasets.sequence_pairs import SequencePair
 from training.errors import DataInvalid
 from training.progress import Progress
 from training.randomness import permutation, seed_here
+from training.recipes import defaults
 from training.tasks.sequences import PairDataset, TextToText
 from training.tokenizing import doubts, train_tokenizer
 
-DEFAULTS: Mapping[str, Mapping[str, object]] = {
-    "seq2seq": {
-        "dim": 256,
-        "hidden_size": 512,
-        "layers": 3,
-        "learning_rate": 0.001,
-        "label_smoothing": 0.1,
-        "clip_norm": 1.0,
-        "ema_decay": 0.999,
-    }
-}
+LEAST_STEPS = 1000
 
 
 def prepare(options: PairTableOptions, progress: Progress) -> tuple[TextToText, PairTableOptions]:
@@ -36,7 +27,8 @@ def prepare(options: PairTableOptions, progress: Progress) -> tuple[TextToText, 
         The task, and the options with all that was not given filled in.
     """
     check_name(options.arch, SEQUENCES)
-    options = options.resolved(DEFAULTS.get(options.arch, {}))
+    given = options.model_fields_set
+    options = options.resolved(defaults.PAIRS.get(options.arch, {}))
     found = sequence_pairs.load(
         options.data,
         options.source_column,
@@ -45,10 +37,12 @@ def prepare(options: PairTableOptions, progress: Progress) -> tuple[TextToText, 
         options.validation_fraction,
         options.test_fraction,
         _seen_as(options),
+        plain if options.target_tokens == "words" else trimmed,
     )
     for line in found.reading.lines():
         progress.say(line)
     dataset = PairDataset(found.train, found.validation, found.test, found.sha256)
+    options = options.sized_for(sum(len(pair.targets) for pair in found.train), given, LEAST_STEPS)
     return build(dataset, options, progress), options
 
 

@@ -1,6 +1,6 @@
 """Texts and labels of your own."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -16,26 +16,11 @@ from training.datasets.labelled_texts import LabelledText
 from training.errors import DataInvalid
 from training.progress import Progress
 from training.randomness import permutation, seed_here
+from training.recipes import defaults
 from training.tasks.texts import TextClassification, TextDataset
 from training.tokenizing import doubts, train_tokenizer
 
-SHARED: Mapping[str, object] = {
-    "epochs": 4,
-    "batch_size": 128,
-    "learning_rate": 0.004,
-    "weight_decay": 0.0001,
-    "warmup_fraction": 0.05,
-    "clip_norm": 1.0,
-    "word_dropout": 0.1,
-    "vocabulary": 40_000,
-}
-DEFAULTS: Mapping[str, Mapping[str, object]] = {
-    "bag": {**SHARED, "dim": 8, "dropout": 0.5},
-    "lstm": {**SHARED, "dim": 64, "hidden_size": 64, "dropout": 0.5},
-    "gru": {**SHARED, "dim": 64, "hidden_size": 64, "dropout": 0.5},
-    "transformer": {**SHARED, "dim": 64, "layers": 2, "dropout": 0.3, "epochs": 5, "learning_rate": 0.002},
-    "committee": {**SHARED, "dim": 64, "hidden_size": 64, "dropout": 0.5},
-}
+LEAST_STEPS = 300
 
 
 def prepare(options: TextTableOptions, progress: Progress) -> tuple[TextClassification, TextTableOptions]:
@@ -45,7 +30,8 @@ def prepare(options: TextTableOptions, progress: Progress) -> tuple[TextClassifi
         The task, and the options with all that was not given filled in.
     """
     check_name(options.arch, TEXTS)
-    options = options.resolved(DEFAULTS.get(options.arch, {}))
+    given = options.model_fields_set
+    options = options.resolved(defaults.TEXTS.get(options.arch, {}))
     found = labelled_texts.load(
         options.data,
         options.text_column,
@@ -57,6 +43,7 @@ def prepare(options: TextTableOptions, progress: Progress) -> tuple[TextClassifi
     for line in found.reading.lines():
         progress.say(line)
     dataset = TextDataset(found.labels, found.train, found.validation, found.test, found.sha256)
+    options = options.sized_for(len(found.train), given, LEAST_STEPS)
     return build(dataset, options, progress), options
 
 

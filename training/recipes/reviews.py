@@ -1,6 +1,6 @@
 """Movie reviews: whether a sentence speaks well or ill of a film."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -11,13 +11,12 @@ from training.datasets import movie_reviews
 from training.datasets.labelled_texts import LabelledText
 from training.datasets.movie_reviews import RatedText
 from training.progress import Progress
-from training.recipes import own_texts
+from training.recipes import defaults, own_texts
 from training.tasks.texts import TextClassification, TextDataset
 
 # A word alone is less than a sentence.
 WORD_WEIGHT = 0.3
 RATING_SCALE = 0.2
-DEFAULTS: Mapping[str, Mapping[str, object]] = own_texts.DEFAULTS
 
 
 def prepare(options: ReviewOptions, progress: Progress) -> tuple[TextClassification, ReviewOptions]:
@@ -27,7 +26,7 @@ def prepare(options: ReviewOptions, progress: Progress) -> tuple[TextClassificat
         The task, and the options with all that was not given filled in.
     """
     check_name(options.arch, TEXTS)
-    options = options.resolved(DEFAULTS.get(options.arch, {}))
+    options = options.resolved(defaults.TEXTS.get(options.arch, {}))
     reviews = movie_reviews.load(options.split)
     words = reviews.words if options.lexicon else []
     train = [*reviews.train, *words]
