@@ -1,15 +1,20 @@
 """python -m training compare as a process: finished, and cut short."""
 
-import os
 import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
-from tests.end_to_end.test_training_commands import COLUMNS, write_table
+import pytest
+
+from tests.end_to_end.commands import ENVIRONMENT, run
+from tests.images import png
 from tests.servers import ROOT
+from tests.verdicts import COLUMNS, write_table
 from training.compare.comparison import Comparison
+from training.config import OptimizerName
 
 FILES = ["comparison.json", "comparison.md", "curves.png"]
 
@@ -19,7 +24,7 @@ def compare_command(root: Path, *arguments: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "training", "compare", "text", "--data", str(root / "own.csv"), *COLUMNS]
     return subprocess.Popen(
         [*command, "--output", str(root / "out"), "--precision", "fp32", "--batch-size", "32", *arguments],
-        cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, text=True,
+        cwd=ROOT, env=ENVIRONMENT, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
 
@@ -34,6 +39,36 @@ def test_a_grid_becomes_a_table_and_curves(tmp_path: Path) -> None:
     assert re.search(r"^\[1/4\] bag \+ adam: validation accuracy \d+\.\d\d%, ", said, re.MULTILINE)
     assert re.search(r"^\[4/4\] nonsense \+ gd: failed: --arch: no 'nonsense'", said, re.MULTILINE)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == FILES
+
+
+@pytest.mark.parametrize("recipe", ["image", "seq2seq"])
+def test_every_optimizer_can_be_compared_on_images_and_pairs(tmp_path: Path, recipe: str) -> None:
+    if recipe == "image":
+        for label, grey in (("night", 20), ("noon", 220)):
+            (tmp_path / "own" / label).mkdir(parents=True)
+            for number in range(60):
+                (tmp_path / "own" / label / f"{number}.png").write_bytes(
+                    png(grey + number % 15, (20 + number, 20))
+                )
+        arguments = ["--data", str(tmp_path / "own"), "--size", "16", "--archs", "convnet"]
+    else:
+        lines = [f"{first}{second}\t{second} {first}" for first in "abcdefghij" for second in "klmnopqrst"]
+        (tmp_path / "own.tsv").write_text("\n".join(["source\ttarget", *lines]) + "\n")
+        arguments = [
+            "--data", str(tmp_path / "own.tsv"), "--tokens", "chars", "--target-tokens", "words", "--dim", "16",
+            "--hidden-size", "16", "--layers", "1", "--max-steps", "4", "--beams", "2",
+        ]  # fmt: skip
+    status, said = run(
+        "compare", recipe, *arguments, "--optimizers", "all", "--budget", "0.5s", "--precision", "fp32",
+        "--output", str(tmp_path / "out"),
+    )  # fmt: skip
+    assert status == 0, said
+    comparison = Comparison.model_validate_json((tmp_path / "out/comparison.json").read_bytes())
+    assert [each.failed for each in comparison.combinations] == [None] * len(get_args(OptimizerName))
+    for combination, result in comparison.finished():
+        # A step is never cut short, and one of the whole set may take longer than was guessed.
+        assert result.training_s < 3, combination
+        assert result.parameters > 0
 
 
 def test_ctrl_c_ends_a_grid_with_what_is_known(tmp_path: Path) -> None:
