@@ -1,5 +1,6 @@
 """Scores that say how often a model is right, fitted on the validation part. Axes: N examples, K labels."""
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -9,6 +10,8 @@ from torch.optim import LBFGS
 
 # A ceiling of 0.95: near 1, where most models end, and not so near that its gradient is gone.
 INITIAL_CEILING_LOGIT = 3.0
+LEAST_CEILING = 0.01
+POWERS = (0.05, 20.0)
 
 
 def fit_temperature(logits_NK: Tensor, labels_N: Tensor) -> float:
@@ -62,12 +65,14 @@ def fit_confidence(log_scores_N: Tensor, right_N: Tensor) -> tuple[float, float]
     ceiling_logit = torch.full((), INITIAL_CEILING_LOGIT, dtype=torch.float64, requires_grad=True)
 
     def negative_log_likelihood() -> Tensor:
-        log_right_N = F.logsigmoid(ceiling_logit) + log_power.exp() * log_scores_N
+        # Within bounds: of scores that tell right from wrong without fail, the likeliest power has no end.
+        power = log_power.clamp(*map(math.log, POWERS)).exp()
+        log_right_N = F.logsigmoid(ceiling_logit) + power * log_scores_N
         return F.binary_cross_entropy(log_right_N.exp(), right_N.double())
 
     _minimise(negative_log_likelihood, log_power, ceiling_logit)
     power, ceiling = log_power.detach().exp(), ceiling_logit.detach().sigmoid()
-    return float(power.nan_to_num(1.0).clamp(0.05, 20.0)), float(ceiling.nan_to_num(1.0).clamp(0.01, 1.0))
+    return float(power.clamp(*POWERS)), float(ceiling.clamp(min=LEAST_CEILING))
 
 
 def _minimise(loss_of: Callable[[], Tensor], *parameters: Tensor) -> None:

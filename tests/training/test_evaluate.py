@@ -3,7 +3,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from torchmetrics.functional import classification
 
@@ -159,6 +159,7 @@ def test_scores_stay_as_they_are_if_all_answers_are_alike(right: bool) -> None:
 
 
 @given(st.lists(st.tuples(st.floats(-100, 0), st.booleans()), min_size=1, max_size=20))
+@example([(0.0, True), (-0.0078125, False)])
 def test_power_and_ceiling_are_always_usable(answers: list[tuple[float, bool]]) -> None:
     scores, right = zip(*answers, strict=True)
     power, ceiling = fit_confidence(torch.tensor(scores), torch.tensor(right))

@@ -161,6 +161,19 @@ def test_calibration_is_measured_on_what_the_file_says(learned: TextToText) -> N
     assert judgement.metrics["test_ece"] == pytest.approx(judgement.metrics["test_error_rate"])
 
 
+def test_a_model_that_is_certain_is_measured_too(learned: TextToText) -> None:
+    one = copy.copy(learned)
+    one.model = copy.deepcopy(learned.model)
+    # In 32 bits, 0.0100000007 over 0.01 is more than 1.
+    for power, ceiling in ((0.05, 0.01), (20.0, 0.9), (3.0, 1 / 3)):
+        network(one).score_power.fill_(power)
+        network(one).score_ceiling.fill_(ceiling)
+        score_N = torch.nextafter(network(one).score_ceiling, torch.tensor(2.0)).repeat(4)
+        judgement = one._judgement({"test_error_rate": 0.5}, score_N, torch.tensor([True, False] * 2), [])
+        assert judgement.calibration is not None
+        assert judgement.calibration.ece_before == pytest.approx(0.5)
+
+
 def test_calibration_changes_no_text_and_no_order(half_right: TextToText) -> None:
     batch = half_right.parity_batch()
     with torch.inference_mode():
@@ -205,7 +218,9 @@ def test_what_cannot_be_written_is_not_learned() -> None:
     targets_NT = one._targets.padded(torch.arange(200))
     assert bool((targets_NT == UNKNOWN).any()), "the vocabulary was to be too small"
     loss, right = one.loss(one.model, torch.arange(200), augment=False)
-    assert right <= ((targets_NT[:, 1:] != UNKNOWN) & (targets_NT[:, 1:] != PAD)).sum()
+    learned = ((targets_NT[:, 1:] != UNKNOWN) & (targets_NT[:, 1:] != PAD)).sum()
+    assert right <= learned
+    assert one.weight(torch.arange(200)) == learned
     (gradient_V,) = torch.autograd.grad(loss, [network(one).head.bias])
     # An answer that is asked for pulls its bias up somewhere; this one is only ever pushed down.
     assert gradient_V[UNKNOWN] == pytest.approx(_pushed_down(one, targets_NT), rel=1e-3)

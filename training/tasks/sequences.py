@@ -87,7 +87,9 @@ class TextToText:
         told = [(pair.source, target) for pair in dataset.train for target in pair.targets]
         self.train_size = len(told)
         self._sources = self._encoded(source for source, _ in told)
-        self._targets = Ragged(self._writer.encode_all(target for _, target in told))
+        targets = self._writer.encode_all(target for _, target in told)
+        self._targets = Ragged(targets)
+        self._learned_N = torch.tensor([_learned(ids) for ids in targets])
         # The same ones in every run; not the first so many, for files are often sorted.
         some_N = permutation(len(dataset.validation), "validated")[:VALIDATED]
         self._validated = [dataset.validation[index] for index in some_N.tolist()]
@@ -96,7 +98,9 @@ class TextToText:
         # A text that goes on beyond the longest of them is wrong whatever it says; the beginning is not written.
         self._longest = min(max(map(len, answers)) - 1, options.max_steps)
         first = self._writer.encode_all(pair.targets[0] for pair in self._validated)
-        self._answers = Ragged([ids[: options.max_steps + 1] for ids in first])
+        cut = [ids[: options.max_steps + 1] for ids in first]
+        self._answers = Ragged(cut)
+        self._learned_of_answers = sum(map(_learned, cut))
         self._device = torch.device("cpu")
 
     def to(self, device: torch.device) -> None:
@@ -118,7 +122,7 @@ class TextToText:
 
     def weight(self, indices_N: Tensor) -> float:
         """Every token to be written counts the same."""
-        return float((self._targets.length_N[indices_N] - 1).sum())
+        return max(1.0, float(self._learned_N[indices_N].sum()))
 
     def loss(self, model: nn.Module, indices_N: Tensor, *, augment: bool) -> tuple[Tensor, Tensor]:
         """Return summed cross entropy of the tokens, and the number of right ones."""
@@ -139,7 +143,7 @@ class TextToText:
             losses += loss.item()
             tokens_NT, _ = model.greedy_search(sources_NS.to(self._device), self._longest)
             written += [self._writer.decode(row) for row in tokens_NT.tolist()]
-        tokens = float((self._answers.length_N - 1).sum())
+        tokens = max(1, self._learned_of_answers)
         accepted = [pair.targets for pair in self._validated]
         return losses / tokens, 1 - error_rate(written, accepted)
 
@@ -197,8 +201,8 @@ class TextToText:
         self, metrics: Mapping[str, float], score_N: Tensor, right_N: Tensor, mistakes: Sequence[Mistake]
     ) -> Judgement:
         power, ceiling = self._writing.score_power.item(), self._writing.score_ceiling.item()
-        # What the model itself said: the file gives ceiling * score^power.
-        before_N = (score_N / ceiling) ** (1 / power)
+        # What the model itself said: the file gives ceiling * score^power, rounded.
+        before_N = ((score_N / ceiling) ** (1 / power)).clamp(max=1.0)
         calibration = Calibration(
             bins=CALIBRATION_BINS,
             ece_before=calibration_error(before_N, right_N),
@@ -305,6 +309,11 @@ class TextToText:
     def _test_batch(self, indices: Sequence[int]) -> Tensor:
         contents = [self.dataset.test[index].source.encode() for index in indices]
         return self.preparation.collate([self.preparation.prepare(content) for content in contents])
+
+
+def _learned(ids: Sequence[int]) -> int:
+    """Return how many tokens there are to learn: not the beginning, nor what the vocabulary has no token for."""
+    return len(ids) - 1 - ids.count(UNKNOWN)
 
 
 def _lead(log_scores_NB: Tensor) -> Tensor:
