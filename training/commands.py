@@ -236,7 +236,7 @@ class Command(BaseSettings):
         return (init_settings,)
 
 
-# What a recipe's options are by default; `compare` fills in the same.
+# What a recipe's options are by default; under `compare` too, but for what goes with an optimizer.
 DEFAULTS: Mapping[str, tuple[type[TrainingOptions], defaults.Defaults]] = {
     "fashion": (FashionOptions, defaults.FASHION),
     "reviews": (ReviewOptions, defaults.TEXTS),

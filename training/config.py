@@ -4,14 +4,13 @@ An option that is not given takes the recipe's value for the chosen architecture
 that has none, the default here.
 """
 
-import math
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from models.manifest import ModelName
+from models.manifest import ModelName, Task
 from models.repository import DEFAULT_ROOT, MODELS_DIR_VARIABLE, default_root
 from training.errors import OptionInvalid
 
@@ -30,9 +29,6 @@ LEARNING_RATES: Mapping[OptimizerName, float] = {
     "gd": 0.2,
 }
 FULL_BATCH: frozenset[OptimizerName] = frozenset({"lbfgs", "gd"})
-# Of few examples, a batch holds no fewer, and a pass has so many batches.
-LEAST_BATCH = 8
-LEAST_BATCHES = 8
 # None of these has anything to do with what is learned.
 PLACES = ("models_dir", "runs_dir", "data", "file", "labels", "resume", "default")
 
@@ -57,6 +53,8 @@ class Options(BaseModel):
 class TrainingOptions(Options):
     """What every command takes that trains."""
 
+    task: ClassVar[Task]
+
     runs_dir: Path = Field(Path("runs"), description="Checkpoints and TensorBoard logs.")
     resume: bool = Field(False, description="Go on from the checkpoint of a run that was cut off.")
     limit: Annotated[int, Field(ge=64)] | None = Field(
@@ -68,12 +66,16 @@ class TrainingOptions(Options):
     dropout: float = Field(0.1, ge=0, lt=1, description="Share of the features dropped, where it has dropout.")
 
     optimizer: OptimizerName = Field("adamw", description="lbfgs and gd take the whole training set a step.")
-    learning_rate: float = Field(0.003, gt=0, description="Peak learning rate.")
+    learning_rate: float = Field(
+        0.003, gt=0, description="Peak learning rate; another --optimizer brings its own."
+    )
     momentum: float = Field(0.9, ge=0, lt=1, description="Of sgd and muon (Nesterov's), and rmsprop.")
     weight_decay: float = Field(0.01, ge=0, description="Of matrices and kernels; lbfgs takes none.")
     schedule: ScheduleName = Field("cosine", description="Course of the learning rate; step halves it five times.")
     warmup_fraction: float = Field(0.1, ge=0, lt=1, description="Share of the steps over which it rises.")
-    epochs: int = Field(10, ge=1, le=100_000, description="Passes over the training examples.")
+    epochs: int = Field(
+        10, ge=1, le=100_000, description="Passes over the training examples; over few of your own, more."
+    )
     budget_s: float | None = Field(
         None, gt=0, description="Train for about so long instead of --epochs, validation included."
     )
@@ -114,27 +116,11 @@ class TrainingOptions(Options):
             raise OptionInvalid("--precision: lbfgs compares losses too close for bf16; it takes fp32")
         return filled
 
-    def sized_for(self, train_size: int, given: Collection[str], least_steps: int) -> Self:
-        """Make more steps of few examples: in smaller batches, and in more passes.
-
-        Args:
-            train_size: Number of training examples.
-            given: Names of the options that were given; those stay.
-            least_steps: What a training from scratch needs, about.
-        """
-        if self.optimizer in FULL_BATCH:
-            return self
-        batch_size = self.batch_size
-        if "batch_size" not in given:
-            batch_size = min(batch_size, max(LEAST_BATCH, train_size // LEAST_BATCHES))
-        epochs = self.epochs
-        if "epochs" not in given:
-            epochs = max(epochs, math.ceil(least_steps / max(1, train_size // batch_size)))
-        return self.model_copy(update={"batch_size": batch_size, "epochs": epochs})
-
 
 class ImageOptions(TrainingOptions):
     """What training on images takes besides."""
+
+    task = "image-classification"
 
     flip: bool = Field(True, description="Augmentation: mirror half of the images.")
     shift_pixels: int = Field(0, ge=0, le=1000, description="Augmentation: largest shift in each direction.")
@@ -163,6 +149,8 @@ class TextOptions(TrainingOptions):
 class TextClassificationOptions(TextOptions):
     """What sorting texts takes besides."""
 
+    task = "text-classification"
+
     min_accuracy: float = Field(
         0, ge=0, le=1, description="Gate: least test accuracy of the exported file; below, nothing is published."
     )
@@ -170,6 +158,8 @@ class TextClassificationOptions(TextOptions):
 
 class Seq2SeqOptions(TextOptions):
     """What writing a text for a text takes besides."""
+
+    task = "text-to-text"
 
     target_tokens: TokenKind = Field("bpe", description="What a target is split into.")
     target_vocabulary: int = Field(20_000, ge=8, le=1_000_000, description="Most tokens of the targets.")

@@ -31,8 +31,10 @@ def help_formatter(
             if found is None:
                 return text
             said = text[: found.start()]
-            command = self._prog.split()[-1]
+            *before, command = self._prog.split()
             field = action.option_strings[0].lstrip("-").replace("-", "_")
+            if field == "learning_rate" and before[-1] == "compare":
+                return said  # Each of the optimizers that are compared has its own.
             default = _default(*recipes[command], field) if command in recipes else ""
             default = default or ("" if found[1] in UNTOLD else found[1])
             return f"{said} (default: {default})" if default else said

@@ -78,10 +78,10 @@ def test_help_says_what_each_command_does(
 @pytest.mark.parametrize(
     ("command", "said"),
     [
-        (("fashion",), "Peak learning rate. (default: 0.012)"),
-        (("fashion",), "Passes over the training examples. (default: 8; resnet 26)"),
-        (("compare", "fashion"), "Peak learning rate. (default: 0.012)"),
-        (("image",), "Passes over the training examples. (default: 20; any other 30; pretrained 8)"),
+        (("fashion",), "Peak learning rate; another --optimizer brings its own. (default: 0.012)"),
+        (("fashion",), "over few of your own, more. (default: 8; resnet 26)"),
+        (("compare", "fashion"), "Peak learning rate; another --optimizer brings its own. --momentum"),
+        (("image",), "over few of your own, more. (default: 20; any other 30; pretrained 8)"),
         (("text",), "Features a token. (default: 64; bag 8)"),
         (("pronounce",), "Most tokens written for one input. (default: 40)"),
         (("fashion",), "Of the weights, the order, augmentation and dropout. (default: 0)"),

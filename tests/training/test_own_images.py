@@ -90,7 +90,7 @@ def test_what_cannot_be_is_told_before_the_data_are_read(data: Path, monkeypatch
 def test_pretrained_weights_are_those_that_a_package_carries_unless_others_are_named(data: Path) -> None:
     given = ImageFolderOptions(name="own", data=data, pretrained=True, learning_rate=0.5)
     task, resolved = prepare(given, silent())
-    assert (resolved.arch, resolved.learning_rate, resolved.batch_size) == ("efficientnet_lite0", 0.5, 32)
+    assert (resolved.arch, resolved.learning_rate, resolved.batch_size) == ("efficientnet_lite0", 0.5, 17)
     assert [phase.name for phase in task.phases()] == ["head", "all"]
     assert task.dataset.train.images_NCHW.shape[1:] == (3, 224, 224)
 

@@ -1,5 +1,6 @@
 """Images of your own."""
 
+from collections.abc import Collection
 from dataclasses import replace
 
 from models.manifest import ImageDecoding
@@ -15,12 +16,14 @@ from training.errors import OptionInvalid
 from training.progress import Progress
 from training.randomness import permutation, seed_here
 from training.recipes import defaults
+from training.recipes.sizing import sized
 from training.tasks.images import ImageClassification
 
 IMAGENET_LABELS = 1000
 # What goes with pretrained weights, as they were trained so.
 OF_THE_WEIGHTS = ("size", "color", "fit")
 LEAST_STEPS = 300
+LEAST_STEPS_PRETRAINED = 60
 
 
 def prepare(options: ImageFolderOptions, progress: Progress) -> tuple[ImageClassification, ImageFolderOptions]:
@@ -32,7 +35,7 @@ def prepare(options: ImageFolderOptions, progress: Progress) -> tuple[ImageClass
     Raises:
         OptionInvalid: One does not go with another, or the architecture takes no such images.
     """
-    given = options.model_fields_set
+    given = options.model_fields_set  # Before the recipe's own count as given too.
     if options.pretrained and (decided := [field for field in OF_THE_WEIGHTS if field in given]):
         raise OptionInvalid(f"--{decided[0]}: with --pretrained, the weights decide it")
     kind = defaults.PRETRAINED if options.pretrained else options.arch
@@ -40,7 +43,7 @@ def prepare(options: ImageFolderOptions, progress: Progress) -> tuple[ImageClass
     if options.flip and "flip" not in given:
         progress.say("half of the training images are mirrored; --no-flip where left and right make a difference")
     if options.pretrained:
-        return _pretrained(options, progress), options
+        return _pretrained(options, given, progress)
     decoding = ImageDecoding(
         color=options.color,
         size=(options.size, options.size),
@@ -51,14 +54,16 @@ def prepare(options: ImageFolderOptions, progress: Progress) -> tuple[ImageClass
     # What cannot be is better known before thousands of files are decoded; it does not hang on the labels.
     image_network(decoding.shape_CHW, 2, options)
     dataset = _load(options, decoding, progress)
-    options = options.sized_for(len(dataset.train), given, LEAST_STEPS)
+    options = sized(options, given, len(dataset.train), LEAST_STEPS, progress)
     seed_here(options.seed, "weights")
     network = image_network(decoding.shape_CHW, len(dataset.labels), options)
     statistics = channel_statistics(dataset.train.images_NCHW)
     return ImageClassification(dataset, network, *statistics, decoding, options), options
 
 
-def _pretrained(options: ImageFolderOptions, progress: Progress) -> ImageClassification:
+def _pretrained(
+    options: ImageFolderOptions, given: Collection[str], progress: Progress
+) -> tuple[ImageClassification, ImageFolderOptions]:
     """Begin with weights that were learned on ImageNet, and the preprocessing that goes with them."""
     if options.arch == "efficientnet_lite0":
         from training import imagenet
@@ -74,9 +79,10 @@ def _pretrained(options: ImageFolderOptions, progress: Progress) -> ImageClassif
 
         prepared = zoo.build(options.arch, IMAGENET_LABELS, "DEFAULT", options.max_pixels)
     dataset = _load(options, prepared.decoding, progress)
+    options = sized(options, given, len(dataset.train), LEAST_STEPS_PRETRAINED, progress)
     seed_here(options.seed, "weights")
     replace_head(prepared.network, len(dataset.labels))
-    return ImageClassification(
+    task = ImageClassification(
         dataset,
         prepared.network,
         prepared.mean_C,
@@ -85,6 +91,7 @@ def _pretrained(options: ImageFolderOptions, progress: Progress) -> ImageClassif
         options,
         options.head_epochs,
     )
+    return task, options
 
 
 def _load(options: ImageFolderOptions, decoding: ImageDecoding, progress: Progress) -> ImageDataset:

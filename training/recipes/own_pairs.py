@@ -14,6 +14,7 @@ from training.errors import DataInvalid
 from training.progress import Progress
 from training.randomness import permutation, seed_here
 from training.recipes import defaults
+from training.recipes.sizing import sized
 from training.tasks.sequences import PairDataset, TextToText
 from training.tokenizing import doubts, train_tokenizer
 
@@ -27,7 +28,7 @@ def prepare(options: PairTableOptions, progress: Progress) -> tuple[TextToText, 
         The task, and the options with all that was not given filled in.
     """
     check_name(options.arch, SEQUENCES)
-    given = options.model_fields_set
+    given = options.model_fields_set  # Before the recipe's own count as given too.
     options = options.resolved(defaults.PAIRS.get(options.arch, {}))
     found = sequence_pairs.load(
         options.data,
@@ -42,7 +43,7 @@ def prepare(options: PairTableOptions, progress: Progress) -> tuple[TextToText, 
     for line in found.reading.lines():
         progress.say(line)
     dataset = PairDataset(found.train, found.validation, found.test, found.sha256)
-    options = options.sized_for(sum(len(pair.targets) for pair in found.train), given, LEAST_STEPS)
+    options = sized(options, given, sum(len(pair.targets) for pair in found.train), LEAST_STEPS, progress)
     return build(dataset, options, progress), options
 
 

@@ -17,10 +17,11 @@ from training.errors import DataInvalid
 from training.progress import Progress
 from training.randomness import permutation, seed_here
 from training.recipes import defaults
+from training.recipes.sizing import sized
 from training.tasks.texts import TextClassification, TextDataset
 from training.tokenizing import doubts, train_tokenizer
 
-LEAST_STEPS = 300
+LEAST_STEPS = 200
 
 
 def prepare(options: TextTableOptions, progress: Progress) -> tuple[TextClassification, TextTableOptions]:
@@ -30,7 +31,7 @@ def prepare(options: TextTableOptions, progress: Progress) -> tuple[TextClassifi
         The task, and the options with all that was not given filled in.
     """
     check_name(options.arch, TEXTS)
-    given = options.model_fields_set
+    given = options.model_fields_set  # Before the recipe's own count as given too.
     options = options.resolved(defaults.TEXTS.get(options.arch, {}))
     found = labelled_texts.load(
         options.data,
@@ -43,7 +44,7 @@ def prepare(options: TextTableOptions, progress: Progress) -> tuple[TextClassifi
     for line in found.reading.lines():
         progress.say(line)
     dataset = TextDataset(found.labels, found.train, found.validation, found.test, found.sha256)
-    options = options.sized_for(len(found.train), given, LEAST_STEPS)
+    options = sized(options, given, len(found.train), LEAST_STEPS, progress)
     return build(dataset, options, progress), options
 
 
