@@ -9,7 +9,7 @@ TrainingError
 ├── UnknownArchitecture  torchvision has no classifier of that name
 ├── WeightsUnavailable   the weights to begin with are not there, or cannot be fetched
 ├── WeightsUnfit         they are there, but not those of the architecture and the labels
-├── Diverged             the loss is no number any more
+├── Diverged             the loss is no number, and never was one
 └── GateFailed           trained, but the exported file is not good enough to publish
 """
 
@@ -51,7 +51,7 @@ class WeightsUnfit(TrainingError):
 
 
 class Diverged(TrainingError):
-    """The loss is no number any more, and will not be one again."""
+    """The loss is no number, and no epoch before it can be kept."""
 
 
 class GateFailed(TrainingError):

@@ -41,7 +41,7 @@ def train(
 
     Raises:
         CheckpointUnfit: `--resume`, and what is there is of another run.
-        Diverged: The loss is no number any more.
+        Diverged: The loss is no number, and never was one.
         KeyboardInterrupt: Ctrl-C; the checkpoint was saved first.
     """
     run = Run(task, options, group)
@@ -55,7 +55,7 @@ def train(
     with _interruptible() as interrupted:
         while not run.is_over:
             _run_epoch(run, checkpoint, progress, interrupted)
-            if board is not None:
+            if board is not None and len(run.history) == run.epoch:
                 board.write(run.epoch - 1, run.history[-1])
         if run.group.any(bool(interrupted), run.device):  # while the last epoch was validated
             raise KeyboardInterrupt
@@ -91,19 +91,30 @@ def _end_epoch(run: Run, progress: Progress) -> None:
     # One process measures, and tells the others.
     found = run.validate() if run.group.is_first else (0.0, 0.0)
     loss, score = run.group.from_first(found, run.device)
+    progress.end_epoch(loss, score)
+    if math.isfinite(loss):
+        _note(run, loss, score)
+    else:
+        _end_diverged(run, loss, progress)
+    run.sums.zero_()
+    run.epoch, run.step_in_epoch = run.epoch + 1, 0
+
+
+def _note(run: Run, loss: float, score: float) -> None:
     mean_loss, mean_score = (run.sums / run.step_in_epoch).tolist()
-    if not math.isfinite(loss):
-        raise Diverged(
-            f"diverged: the validation loss of epoch {run.epoch + 1} is {loss}; "
-            "a smaller --learning-rate, or --clip-norm 1, may help"
-        )
     run.history.append(Epoch(mean_loss, mean_score, loss, score, run.learning_rate, run.elapsed_s))
     if (score, -loss) > run.best_score or not run.best_state:
         run.best_epoch, run.best_score = run.epoch, (score, -loss)
         run.best_state = copy.deepcopy(run.learned.state_dict())
-    progress.end_epoch(loss, score)
-    run.sums.zero_()
-    run.epoch, run.step_in_epoch = run.epoch + 1, 0
+
+
+def _end_diverged(run: Run, loss: float, progress: Progress) -> None:
+    """End the run: weights that are no numbers will not be numbers again."""
+    what = f"diverged: the validation loss of epoch {run.epoch + 1} is {loss}"
+    if not run.best_state:
+        raise Diverged(f"{what}; a smaller --learning-rate may help")
+    progress.say(f"{what}; epoch {run.best_epoch + 1} is kept")
+    run.total_steps = run.step
 
 
 def _save(run: Run, checkpoint: Checkpoint) -> None:

@@ -118,10 +118,22 @@ def test_a_training_that_diverges_stops_at_once_and_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small = task(options())
-    losses = iter([1.0, math.nan])
-    monkeypatch.setattr(small, "validate", lambda _: (next(losses), 0.5))
-    with pytest.raises(Diverged, match="the validation loss of epoch 2 is nan; a smaller --learning-rate"):
+    monkeypatch.setattr(small, "validate", lambda _: (math.nan, 0.5))
+    with pytest.raises(Diverged, match="the validation loss of epoch 1 is nan; a smaller --learning-rate"):
         trained(tmp_path, small, options())
+
+
+def test_of_a_training_that_diverges_late_the_best_epoch_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = options(epochs=9)
+    small = task(given)
+    losses = iter([1.0, 0.5, math.inf])
+    monkeypatch.setattr(small, "validate", lambda _: (next(losses), 0.5))
+    said = io.StringIO()
+    found = train(small, given, Group(), Checkpoint(tmp_path, "identity"), Progress(said))
+    assert (len(found.history), found.best_epoch) == (2, 1)
+    assert "diverged: the validation loss of epoch 3 is inf; epoch 2 is kept" in said.getvalue()
 
 
 def test_what_fills_no_batch_waits_for_another_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from training.clock import clock_s
 from training.config import OptimizerName, TrainingOptions
 from training.errors import OptionInvalid
+from training.randomness import permutation
 from training.tasks.task import Task
 
 # How often a step may look at the whole training set; lbfgs: torch's default of 20 iterations and a quarter more.
@@ -35,7 +36,7 @@ def check_budget(task: Task, options: TrainingOptions, device: torch.device) -> 
 
 
 def _pass_s(task: Task, batch_size: int, device: torch.device) -> float:
-    batches = task.batches(torch.arange(task.train_size), batch_size)
+    batches = task.batches(permutation(task.train_size, "budget"), batch_size)
     timed = batches[:: ceil(len(batches) / TIMED_BATCHES)]
     model = copy.deepcopy(task.model).train()
     _differentiate(task, model, timed[0])

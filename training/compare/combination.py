@@ -46,7 +46,7 @@ def measure(task: Task, options: TrainingOptions, device: torch.device) -> Resul
 
     Raises:
         OptionInvalid: The budget has no room for a step.
-        Diverged: The loss is no number any more.
+        Diverged: The loss is no number, and never was one.
         GateFailed: It cannot be exported faithfully.
     """
     task = copy.copy(task)
