@@ -49,7 +49,7 @@ class Prediction(ScoredLabel):
 
 
 class ScoredText(Body):
-    """A text that the model wrote, and how likely it is one of those that were wanted, as calibrated."""
+    """A text that the model wrote; of the best, the score says how likely it is one of those that were wanted."""
 
     text: str
     score: float = Field(ge=0, le=1)

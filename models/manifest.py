@@ -150,7 +150,7 @@ class WarmUp(Part):
 
 
 class Calibration(Part):
-    """On the test set, before and after the temperature: calibration error and negative log-likelihood."""
+    """On the test set, of the model's own scores and of those it gives: calibration error, log-likelihood."""
 
     bins: Annotated[int, Field(ge=1)]
     ece_before: UnitInterval

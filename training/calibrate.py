@@ -10,8 +10,9 @@ from torch.optim import LBFGS
 
 # A ceiling of 0.95: near 1, where most models end, and not so near that its gradient is gone.
 INITIAL_CEILING_LOGIT = 3.0
-LEAST_CEILING = 0.01
-POWERS = (0.05, 20.0)
+LEAST_CEILING = 0.001
+# More would make the last bits of another machine's sums count.
+POWERS = (0.1, 10.0)
 
 
 def fit_temperature(logits_NK: Tensor, labels_N: Tensor) -> float:
@@ -31,12 +32,14 @@ def fit_temperature(logits_NK: Tensor, labels_N: Tensor) -> float:
     one more are those of Platt, "Probabilistic outputs for support vector machines", 1999, section 2.2.
     """
     logits_NK = logits_NK.double()
-    N = len(labels_N)
+    N, K = logits_NK.shape
+    # torch spreads it over all labels, the right one too.
+    smoothing = K / ((K - 1) * (N + 2))
     log_temperature = torch.zeros((), dtype=torch.float64, device=logits_NK.device, requires_grad=True)
 
     def loss() -> Tensor:
         cooled_NK = logits_NK / log_temperature.exp()
-        likelihood = F.cross_entropy(cooled_NK, labels_N, label_smoothing=1 / (N + 2))
+        likelihood = F.cross_entropy(cooled_NK, labels_N, label_smoothing=min(smoothing, 1.0))
         return likelihood + log_temperature.square() / (2 * N)
 
     _minimise(loss, log_temperature)
@@ -47,31 +50,31 @@ def fit_confidence(log_scores_N: Tensor, right_N: Tensor) -> tuple[float, float]
     """Return power and ceiling, of which `ceiling * score**power` is likeliest to be the share of right answers.
 
     For answers that are not chosen among labels, such as texts: of these a model's scores say which is better, but
-    not how many are right. A larger score stays the larger one.
+    not how many are right. A larger score stays the larger one, and few answers move little, as above.
 
     Args:
         log_scores_N: Logarithms of the model's scores of held-out answers, at most 0.
         right_N: Whether each was right, bool.
 
     Returns:
-        A power between 0.05 and 20 and a ceiling between 0.01 and 1. 1 and 1 if all are right or none is.
+        A power between 0.1 and 10 and a ceiling between 0.001 and 1.
 
-    Source: the likelihood is that of Platt, "Probabilistic outputs for support vector machines", 1999, equation 5.
+    Source: likelihood and targets are those of Platt, section 2.2.
     """
-    if right_N.all() or not right_N.any():
-        return 1.0, 1.0
-    log_scores_N = log_scores_N.double()
+    N, log_scores_N = len(right_N), log_scores_N.double()
+    right = int(right_N.sum())
+    target_N = torch.where(right_N, (right + 1) / (right + 2), 1 / (N - right + 2)).double()
     log_power = torch.zeros((), dtype=torch.float64, requires_grad=True)
     ceiling_logit = torch.full((), INITIAL_CEILING_LOGIT, dtype=torch.float64, requires_grad=True)
 
-    def negative_log_likelihood() -> Tensor:
-        # Within bounds: of scores that tell right from wrong without fail, the likeliest power has no end.
+    def loss() -> Tensor:
+        # Within bounds also while it is sought: no power is too large for scores of exactly 1.
         power = log_power.clamp(*map(math.log, POWERS)).exp()
         log_right_N = F.logsigmoid(ceiling_logit) + power * log_scores_N
-        return F.binary_cross_entropy(log_right_N.exp(), right_N.double())
+        return F.binary_cross_entropy(log_right_N.exp(), target_N) + log_power.square() / (2 * N)
 
-    _minimise(negative_log_likelihood, log_power, ceiling_logit)
-    power, ceiling = log_power.detach().exp(), ceiling_logit.detach().sigmoid()
+    _minimise(loss, log_power, ceiling_logit)
+    power, ceiling = log_power.detach().nan_to_num(0.0).exp(), ceiling_logit.detach().sigmoid().nan_to_num(1.0)
     return float(power.clamp(*POWERS)), float(ceiling.clamp(min=LEAST_CEILING))
 
 

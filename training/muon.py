@@ -1,22 +1,17 @@
 """Muon: momentum, made orthogonal. Axes of a matrix: R rows, one an output; C columns."""
 
-from collections.abc import Callable, Collection
-from contextlib import suppress
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import AdamW
 
-from training.architectures.heads import head_name
-
 NEWTON_SCHULZ_STEPS = 5
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 LEAST_NORM = 1e-7
 # The usual size of AdamW's updates: at this one the two take learning rates and decays of one order.
 ADAMW_RMS = 0.2
-# Whose matrices it takes in hand. An embedding is a table, and a normalisation has no matrix.
-LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.RNNBase, nn.MultiheadAttention)
 
 
 class Muon(AdamW):
@@ -90,35 +85,3 @@ def orthogonal(matrix_RC: Tensor, dtype: torch.dtype) -> Tensor:
         gram = wide @ wide.T
         wide = torch.addmm(wide, torch.addmm(gram, gram, gram, beta=b, alpha=c), wide, beta=a)
     return wide.T if is_tall else wide
-
-
-def is_matrix(parameter: nn.Parameter) -> bool:
-    """Whether a parameter is a matrix or kernels, and not a row of scales or offsets."""
-    # A scale for each channel is a row, whatever axes of one stand beside it.
-    return parameter.ndim == 2 or parameter.squeeze().ndim > 1
-
-
-def hidden_weights(network: nn.Module) -> Collection[str]:
-    """Return the names of the matrices and kernels between a network's input and its output.
-
-    Not the layers that give logits, and not the kernels that read one channel or a group of them: rows that read
-    different things have no angle between them.
-    """
-    answering = _answering(network)
-    return {
-        f"{place}.{name}".lstrip(".")
-        for place, layer in network.named_modules()
-        if isinstance(layer, LAYERS) and place not in answering and getattr(layer, "groups", 1) == 1
-        for name, weight in layer.named_parameters(recurse=False)
-        if is_matrix(weight) and weight.shape[1] > 1
-    }
-
-
-def _answering(network: nn.Module) -> Collection[str]:
-    """Return the names of the layers that give logits, of which a network of several members has several."""
-    found = set[str]()
-    for place, module in network.named_modules():
-        with suppress(ValueError):
-            found.add(f"{place}.{head_name(module)}".lstrip("."))
-    layers = [place for place, module in network.named_modules() if isinstance(module, LAYERS)]
-    return found or set(layers[-1:])

@@ -6,8 +6,9 @@ from typing import Any
 from torch import nn
 from torch.optim import LBFGS, SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
 
+from training.architectures.matrices import hidden_weights, is_matrix
 from training.config import OptimizerName, TrainingOptions
-from training.muon import Muon, hidden_weights, is_matrix
+from training.muon import Muon
 
 # Between 3 and 20 is usual (Nocedal and Wright, chapter 7.2); each is two more copies of the weights.
 LBFGS_HISTORY = 10

@@ -45,8 +45,9 @@ class Candidate:
         description: The manifest's fields that say what it takes and gives.
         files: Path -> content, of what it needs besides.
         metrics: What it is worth.
-        calibration: Before and after its temperature, if it has one.
-        source: What it was made from: options, and the sha256 of the data.
+        calibration: Before and after what was fitted, if anything was.
+        config: The options that it was made with.
+        data_sha256: Of what it was made from.
         report: For a person.
     """
 

@@ -64,11 +64,11 @@ def run(options: Given, prepare: Prepare[Given], group: Group, progress: Progres
     repository = Repository(options.models_dir)
     if group.is_first:
         repository.check_writable(options.name)
+        repository.check_task(options.name, options.task)
         repository.defaults()  # A table that cannot be read is better known before the training than after.
     device = choose_device(options.device)
     given = options.model_fields_set
     task, options = prepare(options, progress)
-    repository.check_task(options.name, task.description()["task"])
     for option in unused(options.arch, given):
         progress.say(f"--{option.replace('_', '-')}: {options.arch} has no use for it")
     task.to(device)

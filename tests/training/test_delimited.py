@@ -73,6 +73,8 @@ def test_a_stray_quote_in_a_tsv_is_a_character(tmp_path: Path, content: str, row
 def test_space_after_a_comma_is_no_part_of_what_follows(tmp_path: Path) -> None:
     table = read_table(written(tmp_path, "a.csv", 'text, label\n"good, film", "pos"\npos, "good, film"\n'))
     assert contents(table) == [("good, film", "pos"), ("pos", "good, film")]
+    table = read_table(written(tmp_path, "b.csv", 'label,text\n5, "Great" film\n'))
+    assert contents(table) == [("5", ' "Great" film')]
 
 
 def test_a_stray_quote_in_a_csv_costs_its_own_line_only(tmp_path: Path) -> None:

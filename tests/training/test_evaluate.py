@@ -153,9 +153,23 @@ def test_the_known_power_and_ceiling_are_found(power: float, ceiling: float) -> 
     assert found_ceiling == pytest.approx(ceiling, abs=0.02)
 
 
-@pytest.mark.parametrize("right", [True, False])
-def test_scores_stay_as_they_are_if_all_answers_are_alike(right: bool) -> None:
-    assert fit_confidence(-torch.rand(30), torch.full((30,), right)) == (1.0, 1.0)
+def sureness(log_scores_N: torch.Tensor, right_N: torch.Tensor) -> torch.Tensor:
+    power, ceiling = fit_confidence(log_scores_N, right_N)
+    return ceiling * (power * log_scores_N).exp()
+
+
+def test_answers_that_are_all_wrong_are_not_called_right() -> None:
+    assert sureness(torch.full((2000,), -0.1), torch.zeros(2000, dtype=torch.bool)).max() < 0.01
+    assert sureness(torch.full((2000,), -0.7), torch.ones(2000, dtype=torch.bool)).min() > 0.9
+
+
+def test_two_answers_do_not_settle_what_scores_mean() -> None:
+    score_N = sureness(torch.tensor([-0.1, -1.0]), torch.tensor([True, False]))
+    assert 0.3 < score_N[0] < 0.95
+    assert 0.05 < score_N[1] < score_N[0]
+    # Nor does the wrong order make all alike.
+    backwards_N = sureness(torch.tensor([-0.1, -1.0]), torch.tensor([False, True]))
+    assert backwards_N[0] > 1.2 * backwards_N[1]
 
 
 @given(st.lists(st.tuples(st.floats(-100, 0), st.booleans()), min_size=1, max_size=20))
@@ -163,5 +177,5 @@ def test_scores_stay_as_they_are_if_all_answers_are_alike(right: bool) -> None:
 def test_power_and_ceiling_are_always_usable(answers: list[tuple[float, bool]]) -> None:
     scores, right = zip(*answers, strict=True)
     power, ceiling = fit_confidence(torch.tensor(scores), torch.tensor(right))
-    assert 0.05 <= power <= 20
-    assert 0.01 <= ceiling <= 1
+    assert 0.1 <= power <= 10
+    assert 0.001 <= ceiling <= 1

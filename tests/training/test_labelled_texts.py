@@ -128,6 +128,12 @@ def test_labels_that_differ_in_what_cannot_be_seen_are_one(tmp_path: Path, unsee
     assert data.labels == ("ham", "spam")
 
 
+def test_a_label_of_which_nothing_can_be_seen_is_none(tmp_path: Path) -> None:
+    data = read(tmp_path, [*PLENTY, ("one more", "\u200b"), ("\ufeff \u200e", "ham")])
+    assert data.labels == ("ham", "spam")
+    assert [skipped.reason for skipped in data.reading.skipped] == ["'label' is empty", "'text' is empty"]
+
+
 def test_dropped_copies_are_told_when_they_leave_a_class_with_nothing(tmp_path: Path) -> None:
     copies = [("hello there!", "rare")] * 50
     with pytest.raises(DataInvalid, match=r"example of 'rare' \(1 in all\); .*49 dropped: the same as an example"):

@@ -107,6 +107,24 @@ def test_parts_may_say_more_than_their_name_and_stand_in_a_folder_of_it(
     assert greys(dataset.test) == [*range(20, 30), *range(220, 230)]
 
 
+def test_what_lies_beside_a_part_in_a_folder_of_its_name_is_told(part_folders: Path) -> None:
+    (part_folders / "train").rename(part_folders / "inner")
+    (part_folders / "train").mkdir()
+    (part_folders / "inner").rename(part_folders / "train" / "train")
+    put(part_folders / "train" / "notes.txt", b"")
+    _, reading = load(part_folders, GREY)
+    assert [skipped.where for skipped in reading.skipped] == ["train/notes.txt"]
+
+
+def test_a_part_of_one_class_that_is_called_as_another_part_is_not_looked_through(part_folders: Path) -> None:
+    for part in ("train", "val", "Test"):
+        (part_folders / part / "dark").rename(part_folders / part / "train")
+    shutil.rmtree(part_folders / "val" / "light")
+    dataset, _ = load(part_folders, GREY)
+    assert dataset.labels == ("light", "train")
+    assert greys(dataset.validation) == [*range(10, 20)]
+
+
 def test_flat_parts_without_classes_stop(part_folders: Path) -> None:
     for part in ("train", "Test"):
         for label in LABELS:

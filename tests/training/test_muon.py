@@ -11,8 +11,9 @@ from tests.training.small import options
 from training.architectures import zoo
 from training.architectures.catalogue import text_network
 from training.architectures.convolutional import ConvNet
+from training.architectures.matrices import hidden_weights
 from training.config import TextOptions
-from training.muon import hidden_weights, orthogonal
+from training.muon import orthogonal
 from training.optimizers import build_optimizer
 from training.tokenizing import train_tokenizer
 

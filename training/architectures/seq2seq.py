@@ -161,8 +161,8 @@ class Seq2Seq(nn.Module):
         Returns:
             int64 tokens of shape NBT, without the beginning, padded with 0 after the end: those that ended first,
             and each kind with the best first; and their float32 scores of shape NB, 0 to 1: ceiling * mean^power,
-            of the geometric mean of their tokens' probabilities if the length's power is 1. Once calibrated, how
-            likely a text is one of those that were wanted.
+            of the geometric mean of their tokens' probabilities if the length's power is 1. Once calibrated, that
+            of the best is how likely it is one of the texts that were wanted; the others compare with it.
         """
         tokens_NBT, log_score_NB = self.beam_search(sources_NS, self.beams)
         return tokens_NBT, self.score_ceiling * (self.score_power * log_score_NB).exp()

@@ -6,6 +6,7 @@ Source: RFC 4180. A TSV file may quote alike; most do not quote at all, so that 
 import csv
 from collections import deque
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 
 from training.datasets.columns import Columns, Row, flaw_of
@@ -64,9 +65,13 @@ def read_delimited(stream: Iterable[str], file: Path, columns: Columns, delimite
     Raises:
         DataInvalid: The header cannot be read, or does not name the wanted columns.
     """
-    lines = Lines(stream)
-    # `a, "b, c"` is how people write; a quote would else be a character after the space.
-    reader = csv.reader(lines, delimiter=delimiter, strict=True, skipinitialspace=delimiter != TAB)
+    stream = iter(stream)
+    first = next(stream, "")
+    lines = Lines(chain([first] if first else [], stream))
+    # Where the header has a space after each comma so have the rows, and a quote after it opens a field.
+    others = first.split(delimiter)[1:]
+    spaced = delimiter != TAB and bool(others) and all(name.startswith(" ") for name in others)
+    reader = csv.reader(lines, delimiter=delimiter, strict=True, skipinitialspace=spaced)
     while True:
         lines.begin()
         try:

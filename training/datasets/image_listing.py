@@ -91,8 +91,9 @@ def _class_folders(data: Path, parts: PartFolders) -> Iterator[tuple[Path, Part 
 
 
 def _loose(data: Path, parts: PartFolders) -> list[Path]:
-    above = [data, *(folder for folder, _ in parts or ())]
-    return [path for folder in above for path in visible(folder) if not path.is_dir()]
+    # A part's folder may stand in another of its name.
+    above = {data, *(each for folder, _ in parts or () for each in (folder, folder.parent))}
+    return [path for folder in sorted(above) for path in visible(folder) if not path.is_dir()]
 
 
 def _files_below(folder: Path) -> Iterator[Path]:

@@ -10,7 +10,7 @@ from training.datasets.splitting import Part
 
 Value = TypeVar("Value")
 # Zero-width space, word joiner, byte order mark, marks of direction: around a text they are left from copying.
-UNSEEN = "\u200b\u2060\ufeff\u200e\u200f"
+UNSEEN = "\u200b\u2060\ufeff\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 # Where the tokenizer of words, `tokenizers.pre_tokenizers.Whitespace`, splits a text.
 WORD = re.compile(r"\w+|[^\w\s]+")
 

@@ -45,7 +45,7 @@ def part_folders(data: Path) -> list[tuple[Path, Part]] | None:
         DataInvalid: The folders are neither, or it cannot be told.
     """
     inside = folders(data)
-    parts = [(_unwrapped(folder), part) for folder in inside if (part := _part_called(folder.name))]
+    parts = [(_unwrapped(folder, part), part) for folder in inside if (part := _part_called(folder.name))]
     others = [folder for folder in inside if _part_called(folder.name) is None]
     if len(parts) == 1 and others and _is_class(parts[0][0]):
         parts = []  # A class may well be called train.
@@ -68,11 +68,11 @@ def _part_called(name: str) -> Part | None:
     return named[0] if len(named) == 1 and not others else None
 
 
-def _unwrapped(folder: Path) -> Path:
+def _unwrapped(folder: Path, part: Part) -> Path:
     """Return the folder of a part, or the one within that archives put another around: `test/test`."""
     inside = folders(folder)
-    if len(inside) == 1 and _part_called(inside[0].name) and not _has_image(folder):
-        return _unwrapped(inside[0])
+    if len(inside) == 1 and _part_called(inside[0].name) == part and not _has_image(folder):
+        return _unwrapped(inside[0], part)
     return folder
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from training.datasets.columns import Row
+from training.datasets.keyed import trimmed
 from training.datasets.reading import Skipped, telling
 from training.datasets.splitting import Part, part_named
 from training.datasets.tables import read_table
@@ -60,7 +61,7 @@ def read_filled(file: Path, required: Sequence[str], split_column: str | None) -
 
 def _filled(row: Row, required: Sequence[str], split_column: str | None) -> FilledRow | Skipped:
     for column in required:
-        if not row.cells[column].strip():
+        if not trimmed(row.cells[column]):
             return Skipped(row.where, f"{column!r} is empty")
     given = None
     if split_column is not None:

@@ -152,7 +152,8 @@ class TextToText:
         model = self._writing
         log_scores, right = list[Tensor](), list[bool]()
         with torch.inference_mode():
-            for part_N in torch.arange(len(self._asked)).split(JUDGED_AT_ONCE):
+            # Like length together, as where it is judged.
+            for part_N in self._asked.length_N.argsort(stable=True).split(JUDGED_AT_ONCE):
                 sources_NS = self._asked.padded(part_N).to(self._device)
                 tokens_NBT, log_scores_NB = model.eval().beam_search(sources_NS, model.beams)
                 log_scores.append(log_scores_NB[:, 0].cpu())

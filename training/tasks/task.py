@@ -34,7 +34,7 @@ class Judgement:
         table: For a person at a terminal.
         pictures: File name without its ending -> picture.
         mistakes: The worst first.
-        calibration: Before and after the temperature, if there is one.
+        calibration: Before and after what was fitted, if anything was.
         doubts: What a person should know before relying on it, a line each.
     """
 
