@@ -57,6 +57,19 @@ def test_every_optimizer_learns(tmp_path: Path, optimizer: OptimizerName) -> Non
     assert found.history[-1].train_loss < 0.5 * found.history[0].train_loss
 
 
+def taken_by(small: ImageClassification, monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
+    """Return a list that is told of the examples of each loss, as they are asked for."""
+    taken: list[Tensor] = []
+    loss = small.loss
+
+    def noted(model: nn.Module, indices_N: Tensor, *, augment: bool) -> tuple[Tensor, Tensor]:
+        taken.append(indices_N)
+        return loss(model, indices_N, augment=augment)
+
+    monkeypatch.setattr(small, "loss", noted)
+    return taken
+
+
 @pytest.mark.parametrize("optimizer", ["adamw", "gd"])
 def test_what_was_trained_on_is_counted(tmp_path: Path, optimizer: OptimizerName) -> None:
     given = options(optimizer=optimizer, epochs=2)
@@ -66,16 +79,9 @@ def test_what_was_trained_on_is_counted(tmp_path: Path, optimizer: OptimizerName
 def test_every_look_of_a_line_search_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given = options(optimizer="lbfgs", learning_rate=1.0, epochs=1)
     small = task(given)
-    looks: list[int] = []
-    loss = small.loss
-
-    def counted(model: nn.Module, indices_N: Tensor, *, augment: bool) -> tuple[Tensor, Tensor]:
-        looks.append(len(indices_N))
-        return loss(model, indices_N, augment=augment)
-
-    monkeypatch.setattr(small, "loss", counted)
+    looks = taken_by(small, monkeypatch)
     found = trained(tmp_path, small, given)
-    assert found.examples == sum(looks) > 2 * len(dataset().train)
+    assert found.examples == sum(map(len, looks)) > 2 * len(dataset().train)
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "step", "constant"])
@@ -139,16 +145,9 @@ def test_of_a_training_that_diverges_late_the_best_epoch_is_kept(
 def test_what_fills_no_batch_waits_for_another_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given = options(epochs=1, batch_size=100)
     small = task(given)
-    sizes: list[int] = []
-    loss = small.loss
-
-    def noted(model: nn.Module, indices_N: Tensor, *, augment: bool) -> tuple[Tensor, Tensor]:
-        sizes.append(len(indices_N))
-        return loss(model, indices_N, augment=augment)
-
-    monkeypatch.setattr(small, "loss", noted)
+    taken = taken_by(small, monkeypatch)
     trained(tmp_path, small, given)
-    assert sizes == [100, 100]
+    assert [len(indices_N) for indices_N in taken] == [100, 100]
 
 
 def test_an_average_that_is_young_forgets_faster(tmp_path: Path) -> None:
@@ -264,14 +263,7 @@ def test_the_test_set_is_not_looked_at(tmp_path: Path) -> None:
 def test_every_epoch_takes_every_example_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given = options(epochs=2)
     small = task(given)
-    taken: list[Tensor] = []
-    loss = small.loss
-
-    def noted(model: nn.Module, indices_N: Tensor, *, augment: bool) -> tuple[Tensor, Tensor]:
-        taken.append(indices_N)
-        return loss(model, indices_N, augment=augment)
-
-    monkeypatch.setattr(small, "loss", noted)
+    taken = taken_by(small, monkeypatch)
     trained(tmp_path, small, given)
     first, second = torch.cat(taken[:8]), torch.cat(taken[8:])
     assert first.sort().values.tolist() == second.sort().values.tolist() == list(range(256))

@@ -29,20 +29,19 @@ FASHION: Defaults = {
     },
 }
 
-_IMAGES_FROM_SCRATCH: Mapping[str, object] = {
-    "epochs": 30,
-    "weight_decay": 0.05,
-    "label_smoothing": 0.05,
-    "shift_pixels": 4,
-    "erase": 0.25,
-    "batch_size": 64,
-}
 # Of an architecture that is not named, the entry of `ANY`.
 ANY = "any other"
 PRETRAINED = "pretrained"
 OWN_IMAGES: Defaults = {
     "convnet": {"epochs": 20, "weight_decay": 0.05, "label_smoothing": 0.05, "shift_pixels": 2, "batch_size": 64},
-    ANY: _IMAGES_FROM_SCRATCH,
+    ANY: {
+        "epochs": 30,
+        "weight_decay": 0.05,
+        "label_smoothing": 0.05,
+        "shift_pixels": 4,
+        "erase": 0.25,
+        "batch_size": 64,
+    },
     PRETRAINED: {
         "arch": "efficientnet_lite0",
         "epochs": 8,
