@@ -8,11 +8,11 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.optim import LBFGS
 
-# A ceiling of 0.95: near 1, where most models end, and not so near that its gradient is gone.
-INITIAL_CEILING_LOGIT = 3.0
-LEAST_CEILING = 0.001
 # More would make the last bits of another machine's sums count.
-POWERS = (0.1, 10.0)
+SCALES = (0.1, 10.0)
+LARGEST_OFFSET = 50.0
+# A score of exactly 1 has no log-odds; this one is as good as certain.
+MOST_CERTAIN = 1 - 1e-6
 
 
 def fit_temperature(logits_NK: Tensor, labels_N: Tensor) -> float:
@@ -47,7 +47,7 @@ def fit_temperature(logits_NK: Tensor, labels_N: Tensor) -> float:
 
 
 def fit_confidence(log_scores_N: Tensor, right_N: Tensor) -> tuple[float, float]:
-    """Return power and ceiling, of which `ceiling * score**power` is likeliest to be the share of right answers.
+    """Return scale and offset of the log-odds of scores, with which they likeliest are the share of right answers.
 
     For answers that are not chosen among labels, such as texts: of these a model's scores say which is better, but
     not how many are right. A larger score stays the larger one, and few answers move little, as above.
@@ -57,25 +57,31 @@ def fit_confidence(log_scores_N: Tensor, right_N: Tensor) -> tuple[float, float]
         right_N: Whether each was right, bool.
 
     Returns:
-        A power between 0.1 and 10 and a ceiling between 0.001 and 1.
+        A scale between 0.1 and 10 and an offset between -50 and 50, for `confidence`.
 
-    Source: likelihood and targets are those of Platt, section 2.2.
+    Source: Platt, "Probabilistic outputs for support vector machines", 1999, section 2.2, with the log-odds of the
+    score for the machine's output; that the two-parameter form fits scores is Kull et al., "Beta calibration",
+    2017, section 3.
     """
-    N, log_scores_N = len(right_N), log_scores_N.double()
-    right = int(right_N.sum())
+    N, right = len(right_N), int(right_N.sum())
     target_N = torch.where(right_N, (right + 1) / (right + 2), 1 / (N - right + 2)).double()
-    log_power = torch.zeros((), dtype=torch.float64, requires_grad=True)
-    ceiling_logit = torch.full((), INITIAL_CEILING_LOGIT, dtype=torch.float64, requires_grad=True)
+    log_odds_N = log_odds(log_scores_N.double())
+    log_scale, offset = (torch.zeros((), dtype=torch.float64, requires_grad=True) for _ in range(2))
 
     def loss() -> Tensor:
-        # Within bounds also while it is sought: no power is too large for scores of exactly 1.
-        power = log_power.clamp(*map(math.log, POWERS)).exp()
-        log_right_N = F.logsigmoid(ceiling_logit) + power * log_scores_N
-        return F.binary_cross_entropy(log_right_N.exp(), target_N) + log_power.square() / (2 * N)
+        # Within bounds also while it is sought.
+        scale = log_scale.clamp(*map(math.log, SCALES)).exp()
+        likelihood = F.binary_cross_entropy_with_logits(scale * log_odds_N + offset, target_N)
+        return likelihood + log_scale.square() / (2 * N)
 
-    _minimise(loss, log_power, ceiling_logit)
-    power, ceiling = log_power.detach().nan_to_num(0.0).exp(), ceiling_logit.detach().sigmoid().nan_to_num(1.0)
-    return float(power.clamp(*POWERS)), float(ceiling.clamp(min=LEAST_CEILING))
+    _minimise(loss, log_scale, offset)
+    scale = log_scale.detach().nan_to_num(0.0).exp().clamp(*SCALES)
+    return float(scale), float(offset.detach().nan_to_num(0.0).clamp(-LARGEST_OFFSET, LARGEST_OFFSET))
+
+
+def log_odds(log_scores: Tensor) -> Tensor:
+    """Return the logarithms of score / (1 - score), of any shape; a score of 1 counts as just below."""
+    return log_scores - torch.log1p(-log_scores.exp().clamp(max=MOST_CERTAIN))
 
 
 def _minimise(loss_of: Callable[[], Tensor], *parameters: Tensor) -> None:

@@ -148,7 +148,8 @@ def test_scores_come_to_say_how_many_texts_are_right(half_right: TextToText) -> 
     after = half_right.judge(Exported(script(half_right.model)))
     assert before.calibration is not None
     assert after.calibration is not None
-    assert before.calibration.ece_before == before.calibration.ece_after > 0.3
+    assert before.calibration.ece_before == pytest.approx(before.calibration.ece_after, abs=1e-4)
+    assert before.calibration.ece_after > 0.3
     assert after.calibration.ece_before == pytest.approx(before.calibration.ece_before, abs=0.01)
     assert after.metrics["test_ece"] == after.calibration.ece_after < 0.1
     assert after.calibration.nll_after < after.calibration.nll_before
@@ -164,14 +165,14 @@ def test_calibration_is_measured_on_what_the_file_says(learned: TextToText) -> N
 def test_a_model_that_is_certain_is_measured_too(learned: TextToText) -> None:
     one = copy.copy(learned)
     one.model = copy.deepcopy(learned.model)
-    # In 32 bits, 0.0100000007 over 0.01 is more than 1.
-    for power, ceiling in ((0.1, 0.01), (10.0, 0.9), (3.0, 1 / 3)):
-        network(one).score_power.fill_(power)
-        network(one).score_ceiling.fill_(ceiling)
-        score_N = torch.nextafter(network(one).score_ceiling, torch.tensor(2.0)).repeat(4)
+    for scale, offset, wrongly in ((0.1, -4.0, 0.0), (10.0, 50.0, 1.0), (3.0, 0.3, 1.0)):
+        network(one).score_scale.fill_(scale)
+        network(one).score_offset.fill_(offset)
+        score_N = torch.full((4,), wrongly)
         judgement = one._judgement({"test_error_rate": 0.5}, score_N, torch.tensor([True, False] * 2), [])
         assert judgement.calibration is not None
-        assert judgement.calibration.ece_before == pytest.approx(0.5)
+        assert 0 <= judgement.calibration.ece_before <= 1
+        assert judgement.calibration.ece_after == pytest.approx(0.5)
 
 
 def test_calibration_changes_no_text_and_no_order(half_right: TextToText) -> None:

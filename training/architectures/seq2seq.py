@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from models.tokenization import BEGIN, END, PAD, UNKNOWN
 from training.architectures.transformer import Attention, Encoder, FeedForward, TokenEmbedding
+from training.calibrate import MOST_CERTAIN
 
 
 class DecoderLayer(nn.Module):
@@ -105,9 +106,10 @@ class Seq2Seq(nn.Module):
     BEGIN: Final[int] = BEGIN
     END: Final[int] = END
     UNKNOWN: Final[int] = UNKNOWN
+    MOST_CERTAIN: Final[float] = MOST_CERTAIN
 
-    score_power: Tensor
-    score_ceiling: Tensor
+    score_scale: Tensor
+    score_offset: Tensor
 
     def __init__(
         self,
@@ -133,8 +135,8 @@ class Seq2Seq(nn.Module):
         self.norm = nn.LayerNorm(dim)
         self.head = nn.Linear(dim, target_vocabulary)
         # Of the scores that are given, fitted when the weights are final; they change no order.
-        self.register_buffer("score_power", torch.ones(()))
-        self.register_buffer("score_ceiling", torch.ones(()))
+        self.register_buffer("score_scale", torch.ones(()))
+        self.register_buffer("score_offset", torch.zeros(()))
 
     def logits(self, sources_NS: Tensor, targets_NT: Tensor) -> Tensor:
         """Return logits of shape NTV for the token after each of a known target (teacher forcing).
@@ -160,12 +162,14 @@ class Seq2Seq(nn.Module):
 
         Returns:
             int64 tokens of shape NBT, without the beginning, padded with 0 after the end: those that ended first,
-            and each kind with the best first; and their float32 scores of shape NB, 0 to 1: ceiling * mean^power,
-            of the geometric mean of their tokens' probabilities if the length's power is 1. Once calibrated, that
-            of the best is how likely it is one of the texts that were wanted; the others compare with it.
+            and each kind with the best first; and their float32 scores of shape NB, 0 to 1: the geometric mean of
+            their tokens' probabilities if the length's power is 1, its log-odds scaled and moved. Once calibrated,
+            that of the best is how likely it is one of the texts that were wanted; the others compare with it.
         """
         tokens_NBT, log_score_NB = self.beam_search(sources_NS, self.beams)
-        return tokens_NBT, self.score_ceiling * (self.score_power * log_score_NB).exp()
+        # As training.calibrate.log_odds; what is no text has a logarithm of minus infinity, and stays at 0.
+        log_odds_NB = log_score_NB - torch.log1p(-log_score_NB.exp().clamp(max=self.MOST_CERTAIN))
+        return tokens_NBT, (self.score_scale * log_odds_NB + self.score_offset).sigmoid()
 
     @torch.jit.export
     def greedy_search(self, sources_NS: Tensor, steps: int) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ from models.manifest import Calibration, TensorSpec, Tokenization, Writing
 from models.preparation import Preparation, TextPreparation
 from models.tokenization import PAD, UNKNOWN, Tokenizer
 from training.architectures.seq2seq import Seq2Seq
-from training.calibrate import fit_confidence
+from training.calibrate import fit_confidence, log_odds
 from training.config import Seq2SeqOptions
 from training.datasets.ragged import Ragged, batches_by_length
 from training.datasets.sequence_pairs import SequencePair
@@ -160,9 +160,9 @@ class TextToText:
                 written = [self._writer.decode(tokens_BT[0].tolist()) for tokens_BT in tokens_NBT]
                 accepted = [self._validated[index].targets for index in part_N.tolist()]
                 right += [text in targets for text, targets in zip(written, accepted, strict=True)]
-        power, ceiling = fit_confidence(torch.cat(log_scores).clone(), torch.tensor(right))
-        model.score_power.fill_(power)
-        model.score_ceiling.fill_(ceiling)
+        scale, offset = fit_confidence(torch.cat(log_scores).clone(), torch.tensor(right))
+        model.score_scale.fill_(scale)
+        model.score_offset.fill_(offset)
 
     @property
     def _writing(self) -> Seq2Seq:
@@ -201,9 +201,9 @@ class TextToText:
     def _judgement(
         self, metrics: Mapping[str, float], score_N: Tensor, right_N: Tensor, mistakes: Sequence[Mistake]
     ) -> Judgement:
-        power, ceiling = self._writing.score_power.item(), self._writing.score_ceiling.item()
-        # What the model itself said: the file gives ceiling * score^power, rounded.
-        before_N = ((score_N / ceiling) ** (1 / power)).clamp(max=1.0)
+        scale, offset = self._writing.score_scale.item(), self._writing.score_offset.item()
+        # What the model itself said: the file scales and moves its log-odds.
+        before_N = ((log_odds(score_N.double().log()) - offset) / scale).sigmoid()
         calibration = Calibration(
             bins=CALIBRATION_BINS,
             ece_before=calibration_error(before_N, right_N),
@@ -217,7 +217,7 @@ class TextToText:
             figures={
                 "test": dict(metrics),
                 "beams": self._options.beams,
-                "score": {"power": power, "ceiling": ceiling},
+                "score": {"scale": scale, "offset": offset},
                 "calibration": calibration.model_dump(),
             },
             table="\n".join([*rates, f"ECE {calibration.ece_before:.4f} -> {calibration.ece_after:.4f}"]),
