@@ -1,85 +1,151 @@
 """One model's bounded queue: admission, batches, and an answer for every ticket.
 
-Two sides meet here. The event loop admits, cancels and is told of results; one worker thread takes what
-waits and runs it. Tickets are counted, settled and released on the event loop only, so each is
-settled exactly once; the lock guards nothing but the queue.
+Two sides meet here. The event loop admits, cancels and is told of results; worker threads decode, take what waits
+and run it. Tickets are counted, settled and released on the event loop only, so each is settled exactly once; the
+workers' lock guards nothing but the queue.
 """
 
 import asyncio
 import logging
-import threading
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 from torch import Tensor
 
-from app.errors import DeadlineExceeded, Draining, InferenceFailed, Overloaded
+from app.errors import DeadlineExceeded, Draining, InferenceFailed, InternalError, Overloaded, ServingError
 from app.items import Item
 from app.latency import LatencyCurve
+from app.workers import Clock, Job, Share, Workers
 
 logger = logging.getLogger(__name__)
 
-# What a model gives for one item: scores of shape K; or tokens of shape BT and scores of shape B.
-Output = Tensor | tuple[Tensor, Tensor]
-Infer = Callable[[Sequence[Tensor]], Sequence[Output]]
-Clock = Callable[[], float]
+SMOOTHING = 0.1
+
+# Answers are the caller's business, as `infer` gives them.
+Answer = Any
+Prepare = Callable[[Item], Tensor]
+Infer = Callable[[Sequence[Tensor], Sequence[int], int], Sequence[Answer]]
 
 
-@dataclass(eq=False)
+class Order:
+    """What one request waits for: a ticket for each of its items. Used on the event loop only.
+
+    Attributes:
+        answered: Done once every ticket is settled.
+    """
+
+    __slots__ = ("_left", "answered", "tickets")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.tickets: list[Ticket] = []
+        self.answered: asyncio.Future[None] = loop.create_future()
+        self._left = 0
+
+    def add(self, ticket: "Ticket") -> None:
+        """Wait for one more."""
+        self.tickets.append(ticket)
+        self._left += 1
+
+    def settle_one(self) -> None:
+        """One ticket fewer to wait for."""
+        self._left -= 1
+        if not self._left and not self.answered.done():
+            self.answered.set_result(None)
+
+
+@dataclass(eq=False, slots=True)
 class Ticket:
     """A place in the queue for one item, from admission to its answer.
 
     Attributes:
         deadline_s: On the batcher's clock.
-        answer: The output, or the error; settled on the event loop.
+        top_k: How much of the answer is wanted.
+        answer: What `infer` gave, or the error; None until it is settled, on the event loop.
         admitted_s, queued_s, started_s, finished_s: When it got there, on the same clock; 0 before.
         item: What is to be decoded, until it is; dropped as soon as nobody waits for it.
         example: What is to be run, likewise.
         abandoned: Nobody waits for it any more.
     """
 
+    order: Order
     deadline_s: float
-    answer: "asyncio.Future[Output]"
+    top_k: int
     admitted_s: float
     queued_s: float = 0.0
     started_s: float = 0.0
     finished_s: float = 0.0
     item: Item | None = None
     example: Tensor | None = None
+    answer: Answer | Exception | None = None
     abandoned: bool = False
 
 
+@dataclass(frozen=True)
+class Running:
+    """A batch that runs now, how many threads it takes, and when it is expected to end."""
+
+    tickets: Sequence[Ticket]
+    threads: int
+    until_s: float
+
+
+@dataclass(frozen=True)
+class Crew:
+    """The threads that serve a model: those that decode, and those that run its batches; they may be the same."""
+
+    decoders: Workers
+    runners: Workers
+
+    def wait_s(self, now_s: float) -> float:
+        """Seconds until what is admitted now is expected to be begun, after everything that is ahead of it."""
+        ahead_s = self.decoders.wait_s(now_s)
+        return ahead_s if self.runners is self.decoders else ahead_s + self.runners.wait_s(now_s)
+
+    def close(self) -> None:
+        """Stop the threads that are this model's own."""
+        if self.runners is not self.decoders:
+            self.runners.close()
+
+
 class Batcher:
-    """Admits items, groups them into batches and runs those on a thread of its own.
+    """Admits items, has them decoded, groups them into batches and has those run.
 
     Args:
-        infer: Examples -> an output for each, in order; may raise.
+        prepare: Item -> example; raises ServingError for what is the item's own fault.
+        infer: Examples, how much of each answer is wanted, threads to use -> an answer or error each, in order.
         curve: The model's measured latency; kept current here.
+        crew: Who does the work.
         capacity: Most tickets open at a time.
         max_batch_size: Most items in a batch.
         delay_s: How long an idle worker waits for a batch to fill.
-        on_batch: Told of each batch's size and seconds, on the worker's thread.
+        on_batch: Told of each batch's size and seconds, on the event loop.
         clock: Monotonic seconds.
     """
 
     def __init__(
         self,
+        prepare: Prepare,
         infer: Infer,
         curve: LatencyCurve,
+        crew: Crew,
         *,
         capacity: int,
         max_batch_size: int,
         delay_s: float = 0.0,
         on_batch: Callable[[int, float], None] = lambda _size, _seconds: None,
         clock: Clock = time.monotonic,
-        name: str = "model",
     ) -> None:
         self.curve = curve
         self.capacity = capacity
+        self._prepare = prepare
         self._infer = infer
+        self._crew = crew
         self._max_batch_size = max_batch_size
         self._delay_s = delay_s
         self._on_batch = on_batch
@@ -89,26 +155,29 @@ class Batcher:
         self._draining = False
         self._idle = asyncio.Event()
         self._idle.set()
-        self._changed = threading.Condition()
-        self._queue: deque[Ticket] = deque()
+        self._lock = crew.runners.lock
+        self._ready: deque[Ticket] = deque()
+        self._submitted: list[Ticket] = []
+        self._undecoded = 0
+        self._decode_s = 0.0
         self._closed = False
-        # The batch that runs now and when it is expected to end. Replaced whole, by the worker.
-        self._running: tuple[Sequence[Ticket], float] = ((), 0.0)
-        self._worker = threading.Thread(target=self._work, name=f"infer-{name}", daemon=True)
-        self._worker.start()
+        # Replaced whole, by whoever holds the lock: the event loop reads it without.
+        self._running: tuple[Running, ...] = ()
+        crew.runners.add(self, self._unrun_s)
+        crew.decoders.count(self._undecoded_s)
 
     @property
     def open_tickets(self) -> int:
         """Items admitted and not yet answered."""
         return len(self._open)
 
-    def admit(self, count: int, deadline_s: float, decoding_s: float = 0.0) -> list[Ticket]:
+    def admit(self, count: int, deadline_s: float, top_k: int = 1) -> Order:
         """Take in `count` items, all or none.
 
         Args:
             count: At least 1.
             deadline_s: On this batcher's clock; the answer is wanted before it.
-            decoding_s: How long decoding them is expected to take, with what is ahead of them there.
+            top_k: How much of each answer is wanted.
 
         Raises:
             Draining: Nothing is taken in any more.
@@ -120,50 +189,65 @@ class Batcher:
             raise Draining("the service is about to stop; ask another instance", retry_after_s=1)
         if now_s >= deadline_s:
             raise DeadlineExceeded("the time ran out before the request was admitted")
-        wait_s = self._wait_s(now_s) + decoding_s
+        wait_s = self._crew.wait_s(now_s)
         if len(self._open) + count > self.capacity:
             raise Overloaded(
                 f"{len(self._open)} of {self.capacity} places are taken and {count} are wanted; try again later",
                 retry_after_s=wait_s,
             )
-        # An idle worker is asked only what no batch ever beat: a slow spell must not refuse the very request
-        # that would show it to be over.
-        own_s = self._delay_s + (self.curve.work_s(count) if self._open else self._least_s(count))
+        own_s = self._delay_s + self._own_s(count)
         if now_s + wait_s + own_s > deadline_s:
             raise Overloaded(
                 f"the answer is expected in {wait_s + own_s:.3f} s, but only {deadline_s - now_s:.3f} s are left; "
                 "allow more time or try again later",
                 retry_after_s=wait_s,
             )
-        tickets = [Ticket(deadline_s, self._loop.create_future(), now_s) for _ in range(count)]
-        self._open.update(tickets)
+        order = Order(self._loop)
+        for _ in range(count):
+            order.add(Ticket(order, deadline_s, top_k, now_s))
+        self._open.update(order.tickets)
         self._idle.clear()
-        return tickets
+        return order
+
+    def submit(self, order: Order, items: Sequence[Item]) -> None:
+        """Have an order's items decoded, and then run."""
+        for ticket, item in zip(order.tickets, items, strict=True):
+            # The workers' queue holds the ticket, not the bytes: they go when nobody waits for them.
+            ticket.item = item
+        # What comes in one round of the loop goes to the workers together: to wake them is costly.
+        if not self._submitted:
+            self._loop.call_soon(self._hand_over)
+        self._submitted += order.tickets
+
+    def _hand_over(self) -> None:
+        tickets, self._submitted = self._submitted, []
+        with self._lock:
+            self._undecoded += len(tickets)
+        self._crew.decoders.submit([partial(self._decode, ticket) for ticket in tickets])
 
     def put(self, ticket: Ticket, example: Tensor) -> None:
         """Queue a ticket's decoded example; from any thread."""
-        with self._changed:
+        with self._lock:
             if ticket.abandoned or self._closed:
                 return
             ticket.item, ticket.example = None, example
             ticket.queued_s = self._clock()
-            self._queue.append(ticket)
-            self._changed.notify()
+            self._ready.append(ticket)
+            self._crew.runners.tell()
 
     def fail(self, ticket: Ticket, error: Exception) -> None:
         """Settle a ticket that will never have an example; from any thread."""
         self._tell([(ticket, error)])
 
-    def cancel(self, tickets: Sequence[Ticket]) -> None:
-        """Give up tickets nobody waits for; on the event loop. Queued ones leave the queue at once."""
-        with self._changed:
-            for ticket in tickets:
+    def cancel(self, order: Order, error: Exception) -> None:
+        """Settle what of an order is still open with an error; on the event loop. Queued items leave at once."""
+        given_up = [ticket for ticket in order.tickets if ticket in self._open]
+        with self._lock:
+            for ticket in given_up:
                 ticket.abandoned = True
                 with suppress(ValueError):  # It may not be decoded yet, or run already.
-                    self._queue.remove(ticket)
-        for ticket in tickets:
-            ticket.answer.cancel()
-            self._release(ticket)
+                    self._ready.remove(ticket)
+        self._settle([(ticket, error) for ticket in given_up])
 
     def drain(self) -> None:
         """Take in nothing more; what was admitted is still answered."""
@@ -173,49 +257,97 @@ class Batcher:
         """Wait until every admitted item has its answer."""
         await self._idle.wait()
 
-    async def close(self, patience_s: float = 5.0) -> None:
-        """Stop the worker after the batch it runs, waiting so long for it; tickets still open fail as draining."""
+    def close(self) -> None:
+        """Run nothing more; a batch that runs ends on its own, and tickets still open fail as draining."""
         self.drain()
-        with self._changed:
+        if self._closed:
+            return
+        with self._lock:
             self._closed = True
-            self._queue.clear()
-            self._changed.notify()
-        for ticket in list(self._open):
-            self._settle([(ticket, Draining("the service stopped before this item was reached"))])
-        await asyncio.to_thread(self._worker.join, patience_s)
+            self._ready.clear()
+        self._crew.runners.remove(self, self._unrun_s)
+        self._crew.decoders.discount(self._undecoded_s)
+        self._crew.close()
+        error = Draining("the service stopped before this item was reached")
+        self._settle([(ticket, error) for ticket in self._open])
 
-    def _wait_s(self, now_s: float) -> float:
-        running, until_s = self._running
-        wanted = sum(ticket in self._open for ticket in running)
-        return (max(0.0, until_s - now_s) if running else 0.0) + self.curve.work_s(len(self._open) - wanted)
+    # What the workers ask, with their lock held.
 
-    def _least_s(self, count: int) -> float:
+    @property
+    def due_s(self) -> float | None:
+        """When the next batch may be run; None if nothing waits."""
+        if not self._ready:
+            return None
+        return self._ready[0].queued_s + (0.0 if self.full else self._delay_s)
+
+    @property
+    def full(self) -> bool:
+        """Whether a batch of the best size waits."""
+        return len(self._ready) >= self._best_size
+
+    def take(self, share: Share) -> Job | None:
+        """Take a batch out of the queue: this thread's share of what waits, or is about to."""
+        fair = math.ceil((len(self._ready) + self._undecoded) / share.takers)
+        size = min(len(self._ready), self._best_size, fair)
+        tickets = [self._ready.popleft() for _ in range(size)]
+        threads = self.curve.threads_for(size) if share.alone and not self._ready else 1
+        running = Running(tickets, threads, self._clock() + self.curve.mean_s(size, threads))
+        self._running = (*self._running, running)
+        return partial(self._run, running)
+
+    @property
+    def _best_size(self) -> int:
+        return min(self._max_batch_size, self.curve.best_size)
+
+    def _own_s(self, count: int) -> float:
+        # An idle model is asked only what no batch ever beat: a slow spell must not refuse the very request that
+        # would show it to be over.
+        if self._open:
+            return self._decode_s + self.curve.work_s(count)
         full, rest = divmod(count, self._max_batch_size)
         return full * self.curve.least_s(self._max_batch_size) + (self.curve.least_s(rest) if rest else 0.0)
 
-    def _work(self) -> None:
-        while (batch := self._take()) is not None:
-            self._infer_or_halve(batch)
+    def _undecoded_s(self, _now_s: float) -> float:
+        return (len(self._submitted) + self._undecoded) * self._decode_s
 
-    def _take(self) -> list[Ticket] | None:
-        with self._changed:
-            self._running = ((), 0.0)
-            while not self._queue:
-                if self._closed:
-                    return None
-                self._changed.wait()
-            if self._delay_s:
-                self._changed.wait_for(self._is_full, timeout=self._delay_s)
-            size = min(len(self._queue), self._batch_size())
-            taken = [self._queue.popleft() for _ in range(size)]
-            self._running = (taken, self._clock() + self.curve.mean_s(max(1, size)))
-            return taken
+    def _unrun_s(self, now_s: float) -> float:
+        """Seconds of one thread that running batches still want, and those that wait."""
+        running = self._running
+        left_s = sum(batch.threads * max(0.0, batch.until_s - now_s) for batch in running)
+        wanted = sum(ticket in self._open for batch in running for ticket in batch.tickets)
+        return left_s + self.curve.work_s(len(self._open) - wanted)
 
-    def _is_full(self) -> bool:
-        return self._closed or len(self._queue) >= self._batch_size()
+    def _decode(self, ticket: Ticket) -> None:
+        try:
+            self._decode_or_fail(ticket)
+        finally:
+            with self._lock:
+                self._undecoded -= 1
 
-    def _batch_size(self) -> int:
-        return min(self._max_batch_size, self.curve.best_size)
+    def _decode_or_fail(self, ticket: Ticket) -> None:
+        item, start_s = ticket.item, self._clock()
+        if item is None:
+            return
+        if start_s >= ticket.deadline_s:
+            self.fail(ticket, DeadlineExceeded("the time ran out before the item was decoded"))
+            return
+        try:
+            example = self._prepare(item)
+        except ServingError as error:
+            self.fail(ticket, error)
+        except Exception:
+            logger.exception("decoding failed")
+            self.fail(ticket, InternalError("the item could not be decoded; the service's log says why"))
+        else:
+            self._decode_s += SMOOTHING * (self._clock() - start_s - self._decode_s)
+            self.put(ticket, example)
+
+    def _run(self, running: Running) -> None:
+        try:
+            self._infer_or_halve(running.tickets, running.threads)
+        finally:
+            with self._lock:
+                self._running = tuple(each for each in self._running if each is not running)
 
     def _still_wanted(self, tickets: Sequence[Ticket]) -> list[tuple[Ticket, Tensor]]:
         """Those that somebody waits for, with their examples; those whose time ran out are told."""
@@ -228,7 +360,7 @@ class Batcher:
         alive = [(ticket, ticket.example) for ticket in tickets if ticket.deadline_s > now_s]
         return [(ticket, example) for ticket, example in alive if example is not None]
 
-    def _infer_or_halve(self, tickets: list[Ticket]) -> None:
+    def _infer_or_halve(self, tickets: Sequence[Ticket], threads: int) -> None:
         """Run a batch; one that fails is run again in halves, so that it fails only for whom it must.
 
         A batch too large for the memory succeeds in halves, and an item that the model cannot take ends
@@ -242,46 +374,41 @@ class Batcher:
         for ticket in tickets:
             ticket.started_s = ticket.started_s or start_s
         try:
-            outputs = self._infer([example for _, example in wanted])
-            answers = list(zip(tickets, outputs, strict=True))
+            examples, top_ks = [example for _, example in wanted], [ticket.top_k for ticket in tickets]
+            answers = list(zip(tickets, self._infer(examples, top_ks, threads), strict=True))
         except Exception as error:
             if len(tickets) > 1:
                 logger.warning("a batch of %d failed and is run in halves: %r", len(tickets), error)
                 middle = len(tickets) // 2
-                self._infer_or_halve(tickets[:middle])
-                self._infer_or_halve(tickets[middle:])
+                self._infer_or_halve(tickets[:middle], threads)
+                self._infer_or_halve(tickets[middle:], threads)
                 return
             logger.exception("inference failed")
             failure = InferenceFailed("the model failed on this item; the service's log says why")
             self._tell([(tickets[0], failure)])
             return
         seconds = self._clock() - start_s
-        self.curve.record(len(tickets), seconds)
-        self._on_batch(len(tickets), seconds)
+        self.curve.record(len(tickets), seconds, threads)
         for ticket in tickets:
             ticket.finished_s = start_s + seconds
-        self._tell(answers)
+        self._tell(answers, seconds)
 
-    def _settle(self, answers: Sequence[tuple[Ticket, Output | Exception]]) -> None:
+    def _tell(self, answers: Sequence[tuple[Ticket, Answer | Exception]], seconds: float | None = None) -> None:
+        # From any thread. A loop that has stopped has nobody left to tell.
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._settle, answers, seconds)
+
+    def _settle(self, answers: Sequence[tuple[Ticket, Answer | Exception]], seconds: float | None = None) -> None:
         now_s = self._clock()
+        if seconds is not None:
+            self._on_batch(len(answers), seconds)
         for ticket, answer in answers:
-            self._release(ticket)
-            if ticket.answer.done():
+            if ticket not in self._open:
                 continue
-            if isinstance(answer, Exception):
-                ticket.answer.set_exception(answer)
-            elif now_s >= ticket.deadline_s:
-                ticket.answer.set_exception(DeadlineExceeded("the time ran out during inference"))
-            else:
-                ticket.answer.set_result(answer)
-
-    def _release(self, ticket: Ticket) -> None:
-        ticket.item = ticket.example = None
-        self._open.discard(ticket)
+            late = now_s >= ticket.deadline_s and not isinstance(answer, Exception)
+            ticket.answer = DeadlineExceeded("the time ran out during inference") if late else answer
+            ticket.item = ticket.example = None
+            self._open.discard(ticket)
+            ticket.order.settle_one()
         if not self._open:
             self._idle.set()
-
-    def _tell(self, answers: Sequence[tuple[Ticket, Output | Exception]]) -> None:
-        # From any thread. A loop that has stopped has nobody left to tell.
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._settle, answers)

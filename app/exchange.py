@@ -1,12 +1,12 @@
 """What surrounds every exchange: its id, its line in the log, its place in the metrics, and its last resort."""
 
 import logging
+import random
 import re
 import time
-import uuid
 from typing import Any
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import CLIENT_CLOSED_REQUEST, ClientDisconnected, InternalError, problem
@@ -15,6 +15,8 @@ from app.service import Service
 logger = logging.getLogger("lantern.request")
 
 SANE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+# Seeded by the system, once a process.
+_random = random.Random()  # noqa: S311
 QUIET_ROUTES = frozenset({"/health/live", "/health/ready", "/metrics"})
 
 
@@ -31,15 +33,18 @@ class ExchangeMiddleware:
             await self._app(scope, receive, send)
             return
         exchange = _Exchange(scope, send, self._service)
-        with self._service.metrics.in_flight.track_inprogress():
-            try:
-                await self._app(scope, receive, exchange.send)
-            except ClientDisconnected:
-                exchange.status = CLIENT_CLOSED_REQUEST
-                exchange.state["code"] = "client_disconnected"
-            except Exception:
-                logger.exception("unexpected failure", extra={"request_id": exchange.request_id})
-                await exchange.fail(receive)
+        metrics = self._service.metrics
+        metrics.requests_in_flight += 1
+        try:
+            await self._app(scope, receive, exchange.send)
+        except ClientDisconnected:
+            exchange.status = CLIENT_CLOSED_REQUEST
+            exchange.state["code"] = "client_disconnected"
+        except Exception:
+            logger.exception("unexpected failure", extra={"request_id": exchange.request_id})
+            await exchange.fail(receive)
+        finally:
+            metrics.requests_in_flight -= 1
         exchange.finish()
 
 
@@ -57,11 +62,11 @@ class _Exchange:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            headers = MutableHeaders(scope=message)
-            headers["X-Request-ID"] = self.request_id
+            headers = [*message.get("headers", ()), (b"x-request-id", self.request_id.encode())]
             if self._service.leaving:
                 # A client that keeps its connection would otherwise find out only when it is cut.
-                headers["Connection"] = "close"
+                headers.append((b"connection", b"close"))
+            message["headers"] = headers
         await self._send(message)
 
     async def fail(self, receive: Receive) -> None:
@@ -77,8 +82,14 @@ class _Exchange:
         code = self.state.get("code", "ok")
         model, version = self.state.get("model", ""), self.state.get("version", "")
         metrics = self._service.metrics
-        metrics.requests.labels(model, version, route, code).inc()
-        metrics.request_seconds.labels(route).observe(elapsed_s)
+        metrics.requests.count(model, version, route, code)
+        metrics.request_seconds.observe(elapsed_s, route)
+        # Probes come every few seconds for ever; they are of interest only when something else is wrong.
+        level = logging.DEBUG if route in QUIET_ROUTES else logging.INFO
+        if logger.isEnabledFor(level):
+            logger.log(level, "request", extra={"fields": self._fields(code, elapsed_s)})
+
+    def _fields(self, code: str, elapsed_s: float) -> dict[str, Any]:
         fields = {
             "request_id": self.request_id,
             "method": self._scope["method"],
@@ -88,14 +99,11 @@ class _Exchange:
             "duration_ms": round(1000 * elapsed_s, 3),
             "client": (self._scope.get("client") or ("",))[0],
         }
-        fields |= {
-            key: self.state[key] for key in ("caller", "model", "version", "items", "detail") if key in self.state
-        }
-        # Probes come every few seconds for ever; they are of interest only when something else is wrong.
-        level = logging.DEBUG if route in QUIET_ROUTES else logging.INFO
-        logger.log(level, "request", extra={"fields": fields})
+        told = ("caller", "model", "version", "items", "detail")
+        return fields | {key: self.state[key] for key in told if key in self.state}
 
 
 def _request_id(headers: Headers) -> str:
     given = headers.get("x-request-id", "")
-    return given if SANE_ID.fullmatch(given) else uuid.uuid4().hex
+    # uuid4 asks the system each time, which costs more than the rest of this; an id need not be a secret.
+    return given if SANE_ID.fullmatch(given) else f"{_random.getrandbits(128):032x}"

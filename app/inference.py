@@ -6,14 +6,13 @@ import statistics
 import threading
 import time
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
 
 import torch
 from torch import Tensor
 
-from app.batching import Output
 from app.latency import LatencyCurve, buckets
 from models.bundle import Bundle
 from models.errors import BundleError, GoldenMismatch
@@ -28,6 +27,16 @@ logger = logging.getLogger(__name__)
 warnings.filterwarnings("ignore", message=r"`torch\.jit\.\w+` is deprecated", category=FutureWarning)
 
 TORCH_VERSION: str = torch.__version__
+
+# Of each size at warm-up: so long, or so many runs.
+MEASURED_S = 0.02
+MOST_MEASUREMENTS = 9
+# Of throughput, from one batch size to the next: less may be noise.
+RISEN = 1.05
+# What takes this long is measured well in one run, and costs a start too much to be doubled in vain.
+LONG_S = 0.05
+# What comes alone is mostly one item; the time of larger batches follows from that of two.
+LARGEST_ALONE = 2
 
 # Loading compiles, and torch's compiler shares state between threads.
 _loading = threading.Lock()
@@ -51,8 +60,15 @@ class TorchScriptBackend:
             self._module = torch.jit.freeze(module)
         self._device = device
 
-    def __call__(self, batch: Tensor) -> Outputs:
-        """Return float32 scores of shape NK, or tokens NBT and scores NB, on the CPU."""
+    def __call__(self, batch: Tensor, threads: int = 1) -> Outputs:
+        """Return float32 scores of shape NK, or tokens NBT and scores NB, on the CPU.
+
+        Args:
+            batch: As the manifest's inputs say.
+            threads: CPU threads that the calling one may use for it.
+        """
+        if torch.get_num_threads() != threads:  # The number belongs to the calling thread.
+            torch.set_num_threads(threads)
         # The mode belongs to the thread, so it is entered where the batch runs.
         with torch.inference_mode():
             try:
@@ -65,11 +81,6 @@ class TorchScriptBackend:
                 # The batch is tried again in halves; what this one left behind must not stand in their way.
                 torch.cuda.empty_cache()
                 raise
-
-
-def use_threads(threads: int) -> None:
-    """Let a batch on the CPU use this many threads."""
-    torch.set_num_threads(threads)
 
 
 @dataclass(frozen=True)
@@ -90,26 +101,32 @@ class LoadedModel:
     curve: LatencyCurve
     max_batch_size: int
 
-    def infer(self, examples: Sequence[Tensor]) -> Sequence[Output]:
-        """Run examples as one batch; return an output for each, in order.
+    def infer(self, examples: Sequence[Tensor], threads: int = 1) -> Outputs:
+        """Run examples as one batch, on so many threads of the CPU.
 
         Raises:
             ValueError: The model gave something of another shape.
         """
         N = len(examples)
-        outputs = self.run(self.preparation.collate(examples))
+        outputs = self.run(self.preparation.collate(examples), threads)
         if self.writer is None and isinstance(outputs, Tensor):
             if outputs.shape == (N, len(self.bundle.manifest.labels)):
-                return outputs.unbind(0)
+                return outputs
         elif self.writer is not None and not isinstance(outputs, Tensor):
             tokens_NBT, scores_NB = outputs
             if tokens_NBT.ndim == 3 and tokens_NBT.shape[:2] == scores_NB.shape and len(scores_NB) == N:
-                return list(zip(tokens_NBT.unbind(0), scores_NB.unbind(0), strict=True))
+                return outputs
         shapes = [tuple(part.shape) for part in ((outputs,) if isinstance(outputs, Tensor) else outputs)]
         raise ValueError(f"outputs of shape {shapes} for {N} items")
 
 
-def load(bundle: Bundle, device: torch.device, max_batch_size: int, max_pixels: int | None = None) -> LoadedModel:
+def load(
+    bundle: Bundle,
+    device: torch.device,
+    max_batch_size: int,
+    max_pixels: int | None = None,
+    threads: int = 1,
+) -> LoadedModel:
     """Load, freeze and warm up a verified bundle, and run its golden check.
 
     Args:
@@ -117,6 +134,7 @@ def load(bundle: Bundle, device: torch.device, max_batch_size: int, max_pixels: 
         device: Where to run it.
         max_batch_size: The service's limit; the tighter of this and the model's applies.
         max_pixels: Likewise, of an image.
+        threads: CPU threads that a batch may use when it has the machine to itself.
 
     Raises:
         BundleError: It cannot be used, with the reason; whatever torch raised is its cause.
@@ -130,7 +148,7 @@ def load(bundle: Bundle, device: torch.device, max_batch_size: int, max_pixels: 
     for backend in (each for each in manifest.backends if device.type in each.devices):
         try:
             run = TorchScriptBackend(bundle.read(backend.file), device)
-            measured_s = _warm_up(run, bundle, buckets(largest))
+            curve, fitting = _warm_up(run, bundle, buckets(largest), threads if device.type == "cpu" else 1)
             check_golden(bundle, backend, run)
         except GoldenMismatch as error:
             mismatch = error
@@ -141,40 +159,65 @@ def load(bundle: Bundle, device: torch.device, max_batch_size: int, max_pixels: 
             logger.exception("backend %s of %s cannot be used", backend.id, bundle.directory.name)
             reasons.append(f"{backend.id}: {type(error).__name__}")
             continue
-        curve = LatencyCurve(measured_s)
-        return LoadedModel(
-            bundle, backend, device, preparation, writer, run, curve, max_batch_size=max(measured_s)
-        )
+        return LoadedModel(bundle, backend, device, preparation, writer, run, curve, fitting)
     if mismatch is not None:
         raise mismatch
     detail = "; ".join(reasons) or f"none of its backends runs on {device.type}"
     raise ModelUnusable(f"{manifest.name}/{manifest.version}: {detail}")
 
 
-def _warm_up(run: TorchScriptBackend, bundle: Bundle, sizes: Iterable[int]) -> dict[int, float]:
-    """Run each batch size as often as the manifest says; return the seconds each takes once warm.
+def _warm_up(
+    run: TorchScriptBackend, bundle: Bundle, sizes: Sequence[int], threads: int
+) -> tuple[LatencyCurve, int]:
+    """Run batch sizes as often as the manifest says; return what each takes once warm, and the largest that fits.
 
-    Sizes that do not fit the device's memory are left out.
+    Sizes that do not fit the device's memory are left out, and so are those after throughput stopped to grow: no
+    batch would be cut to them.
     """
     manifest = bundle.manifest
     # Its own limits, not the service's: a tight limit on requests must not keep a model from loading.
     preparation = preparation_of(manifest, bundle.read)
     examples = [preparation.prepare(bundle.read(golden.file)) for golden in manifest.golden]
+    repeats = manifest.warmup.repeats
     measured_s: dict[int, float] = {}
+    alone_s: dict[int, float] = {}
+    fitting = max(sizes)
     for size in sizes:
         # Real inputs: a text of nothing but padding is none that a graph must take.
         batch = preparation.collate(list(islice(cycle(examples), size)))
-        times_s = []
         try:
-            for _ in range(manifest.warmup.repeats):
-                start_s = time.perf_counter()
-                run(batch)
-                times_s.append(time.perf_counter() - start_s)
+            measured_s[size] = _seconds(run, batch, 1, repeats)
+            if threads > 1 and size <= LARGEST_ALONE:
+                alone_s[size] = _seconds(run, batch, threads, repeats)
         except torch.OutOfMemoryError:
             if not measured_s:
                 raise
             logger.warning("batches of %d do not fit the memory; smaller ones are served", size)
+            fitting = max(measured_s)
             break
-        # The first two runs of a shape may compile, so only what follows tells its speed.
-        measured_s[size] = statistics.median(times_s[2:] or times_s)
-    return measured_s
+        if _stopped_growing(measured_s):
+            break
+    return LatencyCurve(measured_s, {threads: alone_s} if alone_s else None), fitting
+
+
+def _seconds(run: TorchScriptBackend, batch: Tensor, threads: int, repeats: int) -> float:
+    times_s = [_time_s(run, batch, threads) for _ in range(repeats)]
+    # The first two runs of a shape may compile, so only what follows tells its speed.
+    warm_s = times_s[2:] or times_s
+    # What takes little is measured more often: noise is a larger part of it.
+    while sum(warm_s) < MEASURED_S and len(warm_s) < MOST_MEASUREMENTS:
+        warm_s.append(_time_s(run, batch, threads))
+    return statistics.median(warm_s)
+
+
+def _time_s(run: TorchScriptBackend, batch: Tensor, threads: int) -> float:
+    start_s = time.perf_counter()
+    run(batch, threads)
+    return time.perf_counter() - start_s
+
+
+def _stopped_growing(measured_s: Mapping[int, float]) -> bool:
+    """Whether throughput did not rise with the last size; with short batches, which are noisy, the last two."""
+    rates = [size / seconds for size, seconds in measured_s.items()]
+    patience = 1 if max(measured_s.values()) > LONG_S else 2
+    return len(rates) > patience and max(rates[-patience:]) < RISEN * max(rates[:-patience])

@@ -3,16 +3,48 @@
 import functools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app import errors
 from app.access import AccessMiddleware
 from app.exchange import ExchangeMiddleware
 from app.routes import health, metrics, models, predict, problems
+from app.routes.direct import DirectRoutes
 from app.service import Service
 from app.settings import Settings
 from app.version import VERSION
+
+
+class Lantern(FastAPI):
+    """FastAPI behind what surrounds every exchange, and beside the routes that do without it.
+
+    Args:
+        service: What the routes talk to.
+        options: FastAPI's own.
+    """
+
+    def __init__(self, service: Service, **options: Any) -> None:  # noqa: ANN401 (FastAPI's own)
+        super().__init__(**options)
+        self._service = service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer; a request's way past FastAPI's own telemetry, which looks into the environment each time."""
+        if self.middleware_stack is None:
+            self.middleware_stack = self.build_middleware_stack()
+        scope["app"] = self
+        await self.middleware_stack(scope, receive, send)
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """Lay the app's own layers around FastAPI's."""
+        service = self._service
+        routes = [route for route in predict.router.routes if isinstance(route, APIRoute)]
+        direct = DirectRoutes(super().build_middleware_stack(), service, routes)
+        access = AccessMiddleware(direct, service.keys, service.limiter)
+        return ExchangeMiddleware(access, service)
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -32,7 +64,8 @@ def create_app(settings: Settings) -> FastAPI:
         finally:
             await service.stop()
 
-    app = FastAPI(
+    app = Lantern(
+        service,
         title="Lantern",
         version=VERSION,
         summary="Image and text models behind a REST API.",
@@ -48,7 +81,4 @@ def create_app(settings: Settings) -> FastAPI:
     for routes in (predict, models, metrics):
         app.include_router(routes.router, responses=problems.documented(401, 429))
     app.include_router(health.router)
-    app.add_middleware(AccessMiddleware, keys=service.keys, limiter=service.limiter)
-    # The last one added is the first to see a request.
-    app.add_middleware(ExchangeMiddleware, service=service)
     return app

@@ -1,12 +1,19 @@
 """Every Prometheus series of the service. Labels are bounded: models, versions, routes and codes that exist."""
 
+from collections.abc import Mapping
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 
-from app.schemas import TimingMs
+from app.series import Counted, Distribution
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 ITEMS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+STAGES = {
+    "decode": "From admission to a decoded example, for a request's slowest item.",
+    "queue": "From a decoded example to its batch, for a request's slowest item.",
+    "inference": "That its batch took, for a request's slowest item.",
+}
 
 
 class Metrics:
@@ -17,32 +24,27 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         own = self.registry
-        self.requests = Counter(
-            "lantern_requests", "Requests answered.", ["model", "version", "route", "code"], registry=own
+        self.requests = Counted(
+            "lantern_requests", "Requests answered.", ("model", "version", "route", "code"), own
         )
-        self.request_seconds = Histogram(
-            "lantern_request_duration_seconds", "From the request's first byte to its answer.", ["route"],
-            buckets=SECONDS, registry=own,
-        )  # fmt: skip
-        self.in_flight = Gauge("lantern_in_flight_requests", "Requests being answered.", registry=own)
-        self.items = Counter("lantern_items", "Items answered.", ["model", "version", "code"], registry=own)
+        self.request_seconds = Distribution(
+            "lantern_request_duration_seconds",
+            "From the request's first byte to its answer.",
+            ("route",),
+            SECONDS,
+            own,
+        )
+        self.requests_in_flight = 0
+        in_flight = Gauge("lantern_in_flight_requests", "Requests being answered.", registry=own)
+        in_flight.set_function(lambda: self.requests_in_flight)
+        self.items = Counted("lantern_items", "Items answered.", ("model", "version", "code"), own)
         self.stage_seconds = {
-            stage: Histogram(f"lantern_{stage}_seconds", text, ["model"], buckets=SECONDS, registry=own)
-            for stage, text in (
-                ("decode", "From admission to a decoded example, for a request's slowest item."),
-                ("queue", "From a decoded example to its batch, for a request's slowest item."),
-                ("inference", "That its batch took, for a request's slowest item."),
-            )
+            stage: Distribution(f"lantern_{stage}_seconds", text, ("model",), SECONDS, own)
+            for stage, text in STAGES.items()
         }
-        self.batch_items = Histogram(
-            "lantern_batch_size", "Items in a batch.", ["model"], buckets=ITEMS, registry=own
-        )
-        self.batch_seconds = Histogram(
-            "lantern_batch_compute_seconds",
-            "Time a batch took.",
-            ["model", "device"],
-            buckets=SECONDS,
-            registry=own,
+        self.batch_items = Distribution("lantern_batch_size", "Items in a batch.", ("model",), ITEMS, own)
+        self.batch_seconds = Distribution(
+            "lantern_batch_compute_seconds", "Time a batch took.", ("model", "device"), SECONDS, own
         )
         self.queue_items = Gauge("lantern_queue_items", "Items admitted and unanswered.", ["model"], registry=own)
         self.queue_capacity = Gauge("lantern_queue_capacity", "Most items admitted.", ["model"], registry=own)
@@ -55,10 +57,10 @@ class Metrics:
         )  # fmt: skip
         self.live = Gauge("lantern_model_info", "1 for the live version.", ["model", "version"], registry=own)
 
-    def observe_stages(self, model: str, timing: TimingMs) -> None:
+    def observe_stages(self, model: str, timing_ms: Mapping[str, float]) -> None:
         """Record how long a request's slowest item spent in each stage."""
-        for stage, histogram in self.stage_seconds.items():
-            histogram.labels(model).observe(getattr(timing, stage) / 1000)
+        for stage, seconds in self.stage_seconds.items():
+            seconds.observe(timing_ms[stage] / 1000, model)
 
     def render(self) -> bytes:
         """The text that a Prometheus server scrapes."""

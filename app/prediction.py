@@ -9,14 +9,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from app.batching import Clock, Ticket
-from app.decoding import Decoder
-from app.errors import DeadlineExceeded, InvalidRequest, ServingError
+from app.batching import Order, Ticket
+from app.errors import ClientDisconnected, DeadlineExceeded, InvalidRequest, ServingError
 from app.items import Item
 from app.metrics import Metrics
 from app.registry import LiveModel, Registry
-from app.responding import to_answer
-from app.schemas import Prediction, TimingMs, WrittenText
+from app.responding import Prediction
+from app.workers import Clock
 
 
 @dataclass(frozen=True)
@@ -36,18 +35,15 @@ class Answer:
     """A prediction or an error for each item, in order."""
 
     model: LiveModel
-    outcomes: list[Prediction | WrittenText | ServingError]
-    timing: TimingMs
+    outcomes: list[Prediction | ServingError]
+    timing_ms: dict[str, float]
 
 
 class Predictor:
     """Answers requests with what is live."""
 
-    def __init__(
-        self, registry: Registry, decoder: Decoder, metrics: Metrics, clock: Clock = time.monotonic
-    ) -> None:
+    def __init__(self, registry: Registry, metrics: Metrics, clock: Clock = time.monotonic) -> None:
         self.registry = registry
-        self._decoder = decoder
         self._metrics = metrics
         self._clock = clock
 
@@ -60,18 +56,18 @@ class Predictor:
         model = self._resolve(ask)
         items = [_checked(item, model) for item in ask.items]
         good = [item for item in items if isinstance(item, Item)]
-        # No await between resolving and admitting: a version cannot be swapped out in between.
-        tickets = self._admit(model, len(good), ask.deadline_s) if good else []
-        for ticket, item in zip(tickets, good, strict=True):
-            self._decoder.submit(model.batcher, ticket, item, model.loaded.preparation)
-        await self._settle(model, tickets, ask.deadline_s)
+        tickets: Sequence[Ticket] = ()
+        if good:
+            # No await between resolving and admitting: a version cannot be swapped out in between.
+            order = self._admit(model, len(good), ask)
+            model.batcher.submit(order, good)
+            await self._answered(model, order, ask.deadline_s)
+            tickets = order.tickets
         answers = iter(tickets)
-        outcomes = [
-            _outcome(next(answers), model, ask.top_k) if isinstance(item, Item) else item for item in items
-        ]
-        timing = _timing(tickets, self._clock() - ask.received_s)
-        self._count(model, outcomes, timing)
-        return Answer(model, outcomes, timing)
+        outcomes = [_outcome(next(answers)) if isinstance(item, Item) else item for item in items]
+        timing_ms = _timing_ms(tickets, self._clock() - ask.received_s)
+        self._count(model, outcomes, timing_ms)
+        return Answer(model, outcomes, timing_ms)
 
     def _resolve(self, ask: Ask) -> LiveModel:
         if ask.model is not None:
@@ -81,36 +77,38 @@ class Predictor:
             raise InvalidRequest("instances: images and texts are mixed; send them apart")
         return self.registry.default(kinds.pop())
 
-    def _admit(self, model: LiveModel, count: int, deadline_s: float) -> list[Ticket]:
+    def _admit(self, model: LiveModel, count: int, ask: Ask) -> Order:
         try:
-            return model.batcher.admit(count, deadline_s, self._decoder.wait_s(count))
+            return model.batcher.admit(count, ask.deadline_s, ask.top_k)
         except ServingError as error:
             error.about = (model.manifest.name, model.manifest.version)
             raise
 
-    async def _settle(self, model: LiveModel, tickets: list[Ticket], deadline_s: float) -> None:
-        if not tickets:
-            return
-        futures = [ticket.answer for ticket in tickets]
+    async def _answered(self, model: LiveModel, order: Order, deadline_s: float) -> None:
+        left_s = max(0.0, deadline_s - self._clock())
+        timer = asyncio.get_running_loop().call_later(left_s, _give_up, model, order)
         try:
-            _, pending = await asyncio.wait(futures, timeout=max(0.0, deadline_s - self._clock()))
+            await order.answered
         except asyncio.CancelledError:
             # Nobody waits for these answers any more.
-            model.batcher.cancel([ticket for ticket in tickets if not ticket.answer.done()])
-            for ticket in tickets:
-                _consume(ticket)
+            model.batcher.cancel(order, ClientDisconnected())
             raise
-        if pending:
-            model.batcher.cancel([ticket for ticket in tickets if ticket.answer in pending])
+        finally:
+            timer.cancel()
 
     def _count(
-        self, model: LiveModel, outcomes: Sequence[Prediction | WrittenText | ServingError], timing: TimingMs
+        self, model: LiveModel, outcomes: Sequence[Prediction | ServingError], timing_ms: dict[str, float]
     ) -> None:
         name, version = model.manifest.name, model.manifest.version
         for outcome in outcomes:
             code = outcome.code if isinstance(outcome, ServingError) else "ok"
-            self._metrics.items.labels(name, version, code).inc()
-        self._metrics.observe_stages(name, timing)
+            self._metrics.items.count(name, version, code)
+        self._metrics.observe_stages(name, timing_ms)
+
+
+def _give_up(model: LiveModel, order: Order) -> None:
+    late = DeadlineExceeded("the time ran out before the answer was there; allow more or try again later")
+    model.batcher.cancel(order, late)
 
 
 def _checked(item: Item | ServingError, model: LiveModel) -> Item | ServingError:
@@ -119,34 +117,28 @@ def _checked(item: Item | ServingError, model: LiveModel) -> Item | ServingError
     return item
 
 
-def _outcome(ticket: Ticket, model: LiveModel, top_k: int) -> Prediction | WrittenText | ServingError:
-    if ticket.answer.cancelled():
-        return DeadlineExceeded("the time ran out before the answer was there; allow more or try again later")
-    error = ticket.answer.exception()
-    if isinstance(error, ServingError):
-        return error
-    if error is not None:
-        raise error
-    try:
-        return to_answer(ticket.answer.result(), model.loaded, top_k)
-    except ServingError as unusable:
-        return unusable
+def _outcome(ticket: Ticket) -> Prediction | ServingError:
+    answer = ticket.answer
+    if isinstance(answer, Exception) and not isinstance(answer, ServingError):
+        raise answer
+    assert answer is not None, "an order is answered once all its tickets are"  # noqa: S101
+    prediction: Prediction | ServingError = answer
+    return prediction
 
 
-def _consume(ticket: Ticket) -> None:
-    # An exception that nobody retrieves would be reported as lost.
-    if ticket.answer.done() and not ticket.answer.cancelled():
-        ticket.answer.exception()
-
-
-def _timing(tickets: Sequence[Ticket], total_s: float) -> TimingMs:
-    def slowest_ms(start: str, end: str) -> float:
-        spans_s = [getattr(ticket, end) - getattr(ticket, start) for ticket in tickets if getattr(ticket, end)]
-        return round(1000 * max(spans_s, default=0.0), 3)
-
-    return TimingMs(
-        decode=slowest_ms("admitted_s", "queued_s"),
-        queue=slowest_ms("queued_s", "started_s"),
-        inference=slowest_ms("started_s", "finished_s"),
-        total=round(1000 * total_s, 3),
-    )
+def _timing_ms(tickets: Sequence[Ticket], total_s: float) -> dict[str, float]:
+    """A schemas.TimingMs: each stage that of the request's slowest item."""
+    decode_s = queue_s = inference_s = 0.0
+    for ticket in tickets:
+        if ticket.queued_s:
+            decode_s = max(decode_s, ticket.queued_s - ticket.admitted_s)
+        if ticket.started_s:
+            queue_s = max(queue_s, ticket.started_s - ticket.queued_s)
+        if ticket.finished_s:
+            inference_s = max(inference_s, ticket.finished_s - ticket.started_s)
+    return {
+        "decode": round(1000 * decode_s, 3),
+        "queue": round(1000 * queue_s, 3),
+        "inference": round(1000 * inference_s, 3),
+        "total": round(1000 * total_s, 3),
+    }

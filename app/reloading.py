@@ -162,7 +162,7 @@ class Reloader:
     async def _drain(self, model: LiveModel) -> None:
         model.batcher.drain()
         await model.batcher.drained()
-        await model.batcher.close()
+        model.batcher.close()
         del self._draining[model.batcher]
         logger.info("%s %s is drained", model.manifest.name, model.manifest.version)
 

@@ -1,15 +1,20 @@
-"""Scores -> labels, tokens -> texts: the best, and the best few. Axes: K labels, B texts, T tokens."""
+"""Scores -> labels, tokens -> texts: the best, and the best few. Axes: N items, K labels, B texts, T tokens.
+
+Answers are plain dictionaries, of the shapes that `app.schemas` documents: they are made for each item, and only
+ever written as JSON.
+"""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
-from app.batching import Output
 from app.errors import InferenceFailed
 from app.inference import LoadedModel
-from app.schemas import Prediction, ScoredLabel, ScoredText, WrittenText
+from models.golden import Outputs
 from models.tokenization import Tokenizer
 
 logger = logging.getLogger(__name__)
@@ -17,25 +22,43 @@ logger = logging.getLogger(__name__)
 DEFAULT_TOP_K = 5
 DECIMALS = 6
 
+# A schemas.Prediction or schemas.WrittenText.
+Prediction = Mapping[str, Any]
 
-def to_answer(output: Output, loaded: LoadedModel, top_k: int) -> Prediction | WrittenText:
-    """Say what a model's output for one item means.
 
-    Args:
-        output: As `loaded.infer` gave it.
-        loaded: The model that gave it.
-        top_k: How many labels or texts to give; more than there are gives them all.
+def answer(
+    loaded: LoadedModel, examples: Sequence[Tensor], top_ks: Sequence[int], threads: int
+) -> list[Prediction | InferenceFailed]:
+    """Run a batch, and say what comes out of it; as `respond` does.
 
     Raises:
-        InferenceFailed: A score is not a number between 0 and 1.
+        ValueError: The model gave something of another shape.
     """
-    if isinstance(output, Tensor):
-        return to_prediction(output, loaded.bundle.manifest.labels, top_k)
+    return respond(loaded.infer(examples, threads), loaded, top_ks)
+
+
+def respond(outputs: Outputs, loaded: LoadedModel, top_ks: Sequence[int]) -> list[Prediction | InferenceFailed]:
+    """Say what a model's outputs for a batch mean, item by item.
+
+    Args:
+        outputs: As `loaded.infer` gave them.
+        loaded: The model that gave them.
+        top_ks: How many labels or texts to give of each; more than there are gives them all.
+
+    Returns:
+        An answer each, or an error where a score is not a number between 0 and 1.
+    """
+    if isinstance(outputs, Tensor):
+        return to_predictions(outputs, loaded.bundle.manifest.labels, top_ks)
     assert loaded.writer is not None, "the loader's own check: what gives tokens has it"  # noqa: S101
-    return to_text(*output, loaded.writer, top_k)
+    tokens_NBT, scores_NB = outputs
+    return [
+        to_text(tokens_BT, scores_B, loaded.writer, top_k)
+        for tokens_BT, scores_B, top_k in zip(tokens_NBT, scores_NB, top_ks, strict=True)
+    ]
 
 
-def to_text(tokens_BT: Tensor, scores_B: Tensor, writer: Tokenizer, top_k: int) -> WrittenText:
+def to_text(tokens_BT: Tensor, scores_B: Tensor, writer: Tokenizer, top_k: int) -> Prediction | InferenceFailed:
     """Decode what a model wrote.
 
     Args:
@@ -43,42 +66,54 @@ def to_text(tokens_BT: Tensor, scores_B: Tensor, writer: Tokenizer, top_k: int) 
         scores_B: 0 to 1.
         writer: The model's own, for what it writes.
         top_k: How many texts to give.
-
-    Raises:
-        InferenceFailed: A score is not a number between 0 and 1.
     """
-    _check_probabilities(scores_B)
+    if not _are_probabilities(scores_B):
+        return _no_probabilities(scores_B)
     score_by_text: dict[str, float] = {}
     for tokens, score in zip(tokens_BT.tolist(), scores_B.tolist(), strict=True):
         # Where there are fewer texts than beams the rest is filler, of no probability.
         if score > 0 or not score_by_text:
             score_by_text.setdefault(writer.decode(tokens), round(score, DECIMALS))
-    top = [ScoredText(text=text, score=score) for text, score in list(score_by_text.items())[:top_k]]
-    return WrittenText(text=top[0].text, score=top[0].score, top=top)
+    top = [{"text": text, "score": score} for text, score in list(score_by_text.items())[:top_k]]
+    return {**top[0], "top": top}
 
 
-def to_prediction(scores_K: Tensor, labels: Sequence[str], top_k: int) -> Prediction:
+def to_predictions(
+    scores_NK: Tensor, labels: Sequence[str], top_ks: Sequence[int]
+) -> list[Prediction | InferenceFailed]:
     """Name the labels of the largest scores.
 
     Args:
-        scores_K: Calibrated probabilities, on the CPU.
+        scores_NK: Calibrated probabilities, on the CPU.
         labels: The K names.
-        top_k: How many to name; more than there are names them all.
-
-    Raises:
-        InferenceFailed: A score is not a number between 0 and 1.
+        top_ks: How many to name for each item; more than there are names them all.
     """
-    _check_probabilities(scores_K)
-    best = torch.topk(scores_K, min(top_k, len(labels)))
-    top = [
-        ScoredLabel(label=labels[index], score=round(score, DECIMALS))
-        for score, index in zip(best.values.tolist(), best.indices.tolist(), strict=True)
-    ]
-    return Prediction(label=top[0].label, score=top[0].score, top=top)
+    if not _are_probabilities(scores_NK):
+        # One item's fault is not its neighbours'.
+        return [
+            to_predictions(scores_NK[n : n + 1], labels, top_ks[n : n + 1])[0]
+            if _are_probabilities(scores_NK[n])
+            else _no_probabilities(scores_NK[n])
+            for n in range(len(top_ks))
+        ]
+    return [_name(scores_K, labels, top_k) for scores_K, top_k in zip(scores_NK.numpy(), top_ks, strict=True)]
 
 
-def _check_probabilities(scores_K: Tensor) -> None:
-    # Written so that a NaN fails too.
-    if not bool(((scores_K >= 0) & (scores_K <= 1)).all()):
-        logger.error("the model gave scores that are no probabilities: %s", scores_K.tolist()[:10])
-        raise InferenceFailed("the model gave scores that are no probabilities")
+def _name(scores_K: NDArray[np.float32], labels: Sequence[str], top_k: int) -> Prediction:
+    # By numpy: each of torch's operations gives up the interpreter's lock, and has to wait for it again.
+    places = np.sort(scores_K.argpartition(-top_k)[-top_k:]) if top_k < len(labels) else np.arange(len(labels))
+    # Of equal scores the earlier label comes first.
+    best = places[(-scores_K[places]).argsort(kind="stable")].tolist()
+    top = [{"label": labels[place], "score": round(float(scores_K[place]), DECIMALS)} for place in best]
+    return {**top[0], "top": top}
+
+
+def _are_probabilities(scores: Tensor) -> bool:
+    found = scores.numpy()
+    # Written so that a NaN, which both become if there is one, fails too.
+    return bool(found.min() >= 0 and found.max() <= 1)
+
+
+def _no_probabilities(scores_K: Tensor) -> InferenceFailed:
+    logger.error("the model gave scores that are no probabilities: %s", scores_K.tolist()[:10])
+    return InferenceFailed("the model gave scores that are no probabilities")

@@ -93,7 +93,7 @@ class Server(uvicorn.Server):
 def _threads_end_within(patience_s: float) -> bool:
     give_up_s = time.monotonic() + patience_s
     own = (threading.main_thread(), threading.current_thread())
-    others = [thread for thread in threading.enumerate() if not thread.daemon and thread not in own]
+    others = [thread for thread in threading.enumerate() if thread not in own]
     for thread in others:
         thread.join(max(0.0, give_up_s - time.monotonic()))
     return not any(thread.is_alive() for thread in others)

@@ -3,25 +3,30 @@
 import asyncio
 import logging
 import os
+from functools import partial
 from pathlib import Path
 
 from app.api_keys import ApiKeys
-from app.batching import Batcher
+from app.batching import Batcher, Crew
 from app.buffering import BodyBudget
-from app.decoding import Decoder
-from app.inference import LoadedModel, load, use_threads
+from app.decoding import decode
+from app.inference import LoadedModel, load
 from app.metrics import Metrics
 from app.prediction import Predictor
 from app.rate_limit import RateLimiter
 from app.registry import Registry
 from app.reloading import Reloader
+from app.responding import answer
 from app.settings import Settings
+from app.workers import Workers
 from models.bundle import Bundle
 from models.device import choose_device
 from models.repository import Repository
 
 logger = logging.getLogger(__name__)
 
+# Batches and decodes that nobody waits for any more have so long to come back.
+LAST_WORK_S = 5.0
 CGROUP_CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")
 
 
@@ -38,15 +43,14 @@ class Service:
         self.repository = Repository(settings.models_dir)
         self.registry = Registry({"image": settings.default_image_model, "text": settings.default_text_model})
         self.leaving = False
-        cpus = available_cpus()
-        use_threads(settings.inference_threads or cpus)
-        self._decoder = Decoder(settings.decode_threads or cpus)
-        self.predictor = Predictor(self.registry, self._decoder, self.metrics)
+        self._workers = Workers(settings.cpu_threads or available_cpus())
+        self.predictor = Predictor(self.registry, self.metrics)
         self._reloader = Reloader(self.repository, self.registry, self._load, self._make_batcher, self.metrics)
         self._watches: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Begin loading; the service answers at once, and is ready once its models are warm."""
+        self._workers.start()
         interval_s = self.settings.reload_interval_s
         self._watches.append(asyncio.create_task(self._reloader.watch(interval_s)))
         if self.keys is not None and interval_s:
@@ -78,38 +82,45 @@ class Service:
         for watch in self._watches:
             watch.cancel()
         await asyncio.gather(*self._watches, return_exceptions=True)
-        self._decoder.close()
         self._reloader.close()
-        await asyncio.gather(*(batcher.close() for batcher in self._batchers()))
+        for batcher in self._batchers():
+            batcher.close()
+        self._workers.close()
+        await asyncio.to_thread(self._workers.join, LAST_WORK_S)
 
     def _batchers(self) -> list[Batcher]:
         live = [model.batcher for model in self.registry.live.values()]
         return live + self._reloader.draining()
 
     def _load(self, bundle: Bundle) -> LoadedModel:
-        return load(bundle, self.device, self.settings.max_batch_size, self.settings.max_image_pixels)
+        settings = self.settings
+        return load(bundle, self.device, settings.max_batch_size, settings.max_image_pixels, self._workers.threads)
 
     def _make_batcher(self, loaded: LoadedModel) -> Batcher:
-        name = loaded.bundle.manifest.name
-        batch_items = self.metrics.batch_items.labels(name)
-        batch_seconds = self.metrics.batch_seconds.labels(name, str(loaded.device))
+        name, device = loaded.bundle.manifest.name, str(loaded.device)
 
         def on_batch(size: int, seconds: float) -> None:
-            batch_items.observe(size)
-            batch_seconds.observe(seconds)
+            self.metrics.batch_items.observe(size, name)
+            self.metrics.batch_seconds.observe(seconds, name, device)
 
         batcher = Batcher(
-            loaded.infer,
+            partial(decode, preparation=loaded.preparation),
+            partial(answer, loaded),
             loaded.curve,
+            self._crew(),
             capacity=self.settings.queue_capacity,
             max_batch_size=loaded.max_batch_size,
             delay_s=self.settings.queue_delay_ms / 1000,
             on_batch=on_batch,
-            name=name,
         )
         self.metrics.queue_items.labels(name).set_function(lambda: batcher.open_tickets)
         self.metrics.queue_capacity.labels(name).set(batcher.capacity)
         return batcher
+
+    def _crew(self) -> Crew:
+        """The CPU's threads do everything; a GPU's batches run on a thread of the model's own."""
+        own = Workers(1, "infer").start() if self.device.type == "cuda" else self._workers
+        return Crew(decoders=self._workers, runners=own)
 
 
 def _limiter(settings: Settings) -> RateLimiter | None:

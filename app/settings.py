@@ -78,9 +78,11 @@ class Settings(BaseSettings):
     )
     max_text_chars: int = Field(100_000, ge=1, description="Longest text, in characters.")
     max_items: int = Field(64, ge=1, description="Most items in a request; at most QUEUE_CAPACITY.")
-    decode_threads: int = Field(0, ge=0, le=256, description="Threads that decode images; 0: one a CPU.")
-    inference_threads: int = Field(
-        0, ge=0, le=256, description="CPU threads that a batch may use; 0: one a CPU this process may use."
+    cpu_threads: int = Field(
+        0,
+        ge=0,
+        le=256,
+        description="Threads that decode and infer; 0: one for each CPU this process may use.",
     )
 
     api_keys_file: Path | None = Field(

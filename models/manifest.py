@@ -99,6 +99,11 @@ class ImageDecoding(Part):
         return 1 if self.color == "L" else 3
 
     @property
+    def stretches(self) -> bool:
+        """Whether the whole image is scaled to the size, whatever its aspect."""
+        return self.fit == "stretch"
+
+    @property
     def shape_CHW(self) -> tuple[int, int, int]:
         """The shape of a decoded example."""
         return (self.channels, *self.size)

@@ -9,9 +9,11 @@ from io import BytesIO
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from models import jpeg
 from models.errors import ImageTooLarge, UndecodableImage
 from models.manifest import ImageDecoding
 
@@ -48,10 +50,15 @@ def decode_image(data: bytes, decoding: ImageDecoding, max_pixels: int | None = 
         UndecodableImage: The bytes are not a whole image of those formats.
     """
     limit = decoding.max_pixels if max_pixels is None else min(max_pixels, decoding.max_pixels)
-    seen = as_seen(_open(data, limit), decoding.exif).convert(decoding.color)
-    fitted = _fit(seen, decoding)
-    pixels_HWC = np.array(fitted, dtype=np.uint8).reshape(fitted.height, fitted.width, -1)
-    return torch.from_numpy(pixels_HWC).permute(2, 0, 1).contiguous()
+    pixels_HWC = _decode_jpeg(data, decoding, limit)
+    if pixels_HWC is not None and pixels_HWC.shape == (*decoding.size, decoding.channels) and decoding.stretches:
+        return _to_tensor(pixels_HWC)
+    if pixels_HWC is None:
+        seen = as_seen(_open(data, limit), decoding.exif)
+    else:
+        seen = Image.fromarray(pixels_HWC if pixels_HWC.shape[2] > 1 else pixels_HWC[:, :, 0])
+    fitted = _fit(seen.convert(decoding.color), decoding)
+    return _to_tensor(np.array(fitted, dtype=np.uint8).reshape(fitted.height, fitted.width, -1))
 
 
 def as_seen(image: Image.Image, exif: bool = True) -> Image.Image:
@@ -70,11 +77,33 @@ def as_seen(image: Image.Image, exif: bool = True) -> Image.Image:
     return flat
 
 
-def _open(data: bytes, max_pixels: int) -> Image.Image:
+def _to_tensor(pixels_HWC: NDArray[np.uint8]) -> Tensor:
+    # By numpy: each of torch's operations gives up the interpreter's lock, and has to wait for it again.
+    return torch.from_numpy(np.ascontiguousarray(pixels_HWC.transpose(2, 0, 1)))
+
+
+def _decode_jpeg(data: bytes, decoding: ImageDecoding, max_pixels: int) -> NDArray[np.uint8] | None:
+    """Decode a plain JPEG, uint8 of shape HWC; None if Pillow has to look at it."""
+    if not data.startswith(jpeg.MAGIC):
+        return None
     # Within coded data the marker cannot occur, so this never counts too few. Each scan passes over the whole
     # image: repeated thousands of times in a few kilobytes, they would occupy a thread for minutes.
-    if data.startswith(b"\xff\xd8") and data.count(b"\xff\xda") > MOST_JPEG_SCANS:
+    if data.count(b"\xff\xda") > MOST_JPEG_SCANS:
         raise UndecodableImage(f"the JPEG has over {MOST_JPEG_SCANS} scans")
+    frame = jpeg.read_frame(data)
+    if frame is None:
+        return None
+    _check_pixels(frame.width, frame.height, max_pixels)
+    side = decoding.shorter_side
+    return jpeg.decode(data, frame, *((side, side) if side else decoding.size))
+
+
+def _check_pixels(width: int, height: int, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        raise ImageTooLarge(f"the image has {width} x {height} pixels; at most {max_pixels} are allowed")
+
+
+def _open(data: bytes, max_pixels: int) -> Image.Image:
     try:
         image = Image.open(BytesIO(data), formats=FORMATS)
     except MemoryError:
@@ -82,10 +111,7 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
     except Exception as error:  # As above: reading a hostile header may raise anything.
         known = "JPEG, PNG, WebP, BMP, GIF or TIFF"
         raise UndecodableImage(f"the {len(data)} bytes are not a {known} image") from error
-    if image.width * image.height > max_pixels:
-        raise ImageTooLarge(
-            f"the image has {image.width} x {image.height} pixels; at most {max_pixels} are allowed"
-        )
+    _check_pixels(image.width, image.height, max_pixels)
     return image
 
 

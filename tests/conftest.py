@@ -49,7 +49,7 @@ def serve(repository: Repository) -> Iterator[Callable[..., Running]]:
                 "models_dir": repository.root,
                 "port": 0,
                 "reload_interval_s": 0.02,
-                "inference_threads": 1,
+                "cpu_threads": 1,
             } | settings
             return stack.enter_context(running(Settings.model_validate(given)))
 

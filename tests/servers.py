@@ -101,7 +101,7 @@ def process(models_dir: Path, *arguments: str, **settings: object) -> Iterator[P
     """Run `python -m app` on a free port, and yield once it listens."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("LANTERN_")}
     environment |= {"LANTERN_MODELS_DIR": str(models_dir), "LANTERN_PORT": "0", "LANTERN_LOG_FORMAT": "json"}
-    environment |= {"LANTERN_INFERENCE_THREADS": "1"}
+    environment |= {"LANTERN_CPU_THREADS": "1"}
     environment |= {f"LANTERN_{name.upper()}": str(value) for name, value in settings.items()}
     command = [sys.executable, "-m", "app", *arguments]
     started = Process(subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True))

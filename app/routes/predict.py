@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Path, Query, Request, Response
-from starlette.requests import ClientDisconnect
+from pydantic_core import to_json
 
 from app.bodies import FORM_TYPE, IMAGE_TYPES, BodyLimits, parse_body
 from app.buffering import Loan
+from app.cutoff import Cutoff
 from app.errors import (
     BodyTooLarge,
     ClientDisconnected,
@@ -24,7 +25,7 @@ from app.prediction import Answer, Ask
 from app.responding import DEFAULT_TOP_K
 from app.routes.problems import documented
 from app.routes.service import ServiceOf
-from app.schemas import FailedItem, ImageInstance, ItemError, JsonRequest, PredictReply, TextInstance
+from app.schemas import ImageInstance, ItemError, JsonRequest, PredictReply, TextInstance
 from app.service import Service
 from app.settings import Settings
 
@@ -130,55 +131,59 @@ async def _answer(
 
 
 async def _receive(request: Request, settings: Settings, loan: Loan, deadline_s: float) -> ParsedBody:
-    try:
-        async with asyncio.timeout(deadline_s - time.monotonic()):
+    limits = BodyLimits(settings.max_items, settings.max_text_chars)
+    left_s = max(0.0, deadline_s - time.monotonic())
+    with Cutoff() as cutoff:
+        timer = asyncio.get_running_loop().call_later(left_s, cutoff.cut, _body_came_late)
+        try:
             body = await _read(request, settings.max_body_bytes, loan)
-            return await _parse(request, body, BodyLimits(settings.max_items, settings.max_text_chars))
-    except TimeoutError:
-        raise DeadlineExceeded("the time ran out before the whole body was here") from None
+            content_type = request.headers.get("content-type")
+            if len(body) <= PARSE_INLINE_BYTES:
+                return parse_body(content_type, body, limits)
+            return await asyncio.to_thread(parse_body, content_type, body, limits)
+        finally:
+            timer.cancel()
+
+
+def _body_came_late() -> DeadlineExceeded:
+    return DeadlineExceeded("the time ran out before the whole body was here")
 
 
 async def _read(request: Request, max_bytes: int, loan: Loan) -> bytes:
-    too_large = BodyTooLarge(f"the body is over {max_bytes} bytes; send less at once")
+    too_large = f"the body is over {max_bytes} bytes; send less at once"
     # The HTTP parser has seen to it that the header is a number.
     if int(request.headers.get("content-length", 0)) > max_bytes:
-        raise too_large
-    body = bytearray()
-    try:
-        async for chunk in request.stream():
-            if len(body) + len(chunk) > max_bytes:
-                raise too_large
-            loan.take(len(chunk))
-            body += chunk
-    except ClientDisconnect:
-        raise ClientDisconnected from None
-    return bytes(body)
-
-
-async def _parse(request: Request, body: bytes, limits: BodyLimits) -> ParsedBody:
-    content_type = request.headers.get("content-type")
-    if len(body) <= PARSE_INLINE_BYTES:
-        return parse_body(content_type, body, limits)
-    return await asyncio.to_thread(parse_body, content_type, body, limits)
+        raise BodyTooLarge(too_large)
+    chunks: list[bytes] = []
+    size, more = 0, True
+    while more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnected
+        chunk = message.get("body", b"")
+        size += len(chunk)
+        if size > max_bytes:
+            raise BodyTooLarge(too_large)
+        loan.take(len(chunk))
+        chunks.append(chunk)
+        more = message.get("more_body", False)
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
 async def _unless_gone(request: Request, service: Service, ask: Ask) -> Answer:
     """Answer, unless the client goes away first: then its items are cancelled and cost nothing more."""
-    work = asyncio.ensure_future(service.predictor.predict(ask))
-    gone = asyncio.ensure_future(_disconnected(request))
-    try:
-        await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not work.done():
-            raise ClientDisconnected
-        return work.result()
-    finally:
-        work.cancel()
-        gone.cancel()
+    with Cutoff() as cutoff:
+        watching = asyncio.ensure_future(_watch(request, cutoff))
+        try:
+            return await service.predictor.predict(ask)
+        finally:
+            watching.cancel()
 
 
-async def _disconnected(request: Request) -> None:
+async def _watch(request: Request, cutoff: Cutoff) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
+    cutoff.cut(ClientDisconnected)
 
 
 def _reply(request: Request, answer: Answer) -> Response:
@@ -188,17 +193,19 @@ def _reply(request: Request, answer: Answer) -> Response:
     failures = [outcome for outcome in answer.outcomes if isinstance(outcome, ServingError)]
     if len(failures) == len(answer.outcomes):
         return _refuse(request, failures)
-    reply = PredictReply(
-        model=state.model,
-        version=state.version,
-        request_id=state.request_id,
-        predictions=[
-            FailedItem(error=_item_error(outcome)) if isinstance(outcome, ServingError) else outcome
+    reply = {
+        "model": state.model,
+        "version": state.version,
+        "request_id": state.request_id,
+        "predictions": [
+            {"error": {"code": outcome.code, "detail": outcome.detail}}
+            if isinstance(outcome, ServingError)
+            else outcome
             for outcome in answer.outcomes
         ],
-        timing_ms=answer.timing,
-    )
-    return Response(reply.model_dump_json(), media_type="application/json")
+        "timing_ms": answer.timing_ms,
+    }
+    return Response(to_json(reply), media_type="application/json")
 
 
 def _refuse(request: Request, failures: Sequence[ServingError]) -> Response:

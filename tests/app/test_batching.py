@@ -12,9 +12,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from app.batching import Batcher, Ticket
-from app.errors import DeadlineExceeded, Draining, InferenceFailed, Overloaded
+from app.batching import Batcher, Crew, Ticket
+from app.errors import (
+    ClientDisconnected,
+    DeadlineExceeded,
+    Draining,
+    InferenceFailed,
+    InternalError,
+    Overloaded,
+    UndecodableImage,
+)
+from app.items import Item
 from app.latency import LatencyCurve, buckets
+from app.workers import Workers
 
 pytestmark = pytest.mark.anyio
 
@@ -59,19 +69,54 @@ class Clock:
         return self.now_s
 
 
+def unprepared(_: Item) -> Tensor:
+    raise AssertionError("nothing was to be decoded")
+
+
 @asynccontextmanager
 async def batcher_of(
-    model: Callable[[Tensor], Tensor], curve_s: dict[int, float] | None = None, **options: Any
+    model: Callable[[Tensor], Tensor],
+    curve_s: dict[int, float] | None = None,
+    *,
+    prepare: Callable[[Item], Tensor] = unprepared,
+    threads: int = 1,
+    alone_s: dict[int, dict[int, float]] | None = None,
+    used: list[int] | None = None,
+    **options: Any,
 ) -> AsyncIterator[Batcher]:
+    """A batcher with workers of its own; the numbers of threads that its batches were told go into `used`."""
     given: dict[str, Any] = {"capacity": 100, "max_batch_size": 8, "clock": Clock()} | options
-    curve = LatencyCurve(curve_s or dict.fromkeys(buckets(given["max_batch_size"]), 0.001))
-    batcher = Batcher(lambda examples: model(torch.stack(list(examples))).unbind(0), curve, **given)
+    curve = LatencyCurve(curve_s or dict.fromkeys(buckets(given["max_batch_size"]), 0.001), alone_s)
+    workers = Workers(threads, clock=given["clock"]).start()
+
+    def infer(examples: Sequence[Tensor], _top_ks: Sequence[int], threads: int) -> Sequence[Tensor]:
+        if used is not None:
+            used.append(threads)
+        return model(torch.stack(list(examples))).unbind(0)
+
+    batcher = Batcher(prepare, infer, curve, Crew(workers, workers), **given)
     try:
         yield batcher
     finally:
         if isinstance(model, Model):
             model.gate.set()
-        await batcher.close()
+        batcher.close()
+        workers.close()
+        await asyncio.to_thread(workers.join, PATIENCE_S)
+
+
+def admit(batcher: Batcher, count: int, deadline_s: float) -> list[Ticket]:
+    return batcher.admit(count, deadline_s).tickets
+
+
+def admit_each(batcher: Batcher, count: int, deadline_s: float) -> list[Ticket]:
+    """Admit so many requests of one item each."""
+    return [batcher.admit(1, deadline_s).tickets[0] for _ in range(count)]
+
+
+def cancel(batcher: Batcher, tickets: Sequence[Ticket]) -> None:
+    for ticket in tickets:
+        batcher.cancel(ticket.order, ClientDisconnected())
 
 
 def put(batcher: Batcher, tickets: Sequence[Ticket], values: Sequence[int]) -> None:
@@ -80,15 +125,16 @@ def put(batcher: Batcher, tickets: Sequence[Ticket], values: Sequence[int]) -> N
 
 
 async def answers(tickets: Sequence[Ticket]) -> list[Any]:
-    futures = [ticket.answer for ticket in tickets]
     async with asyncio.timeout(PATIENCE_S):
-        found = await asyncio.gather(*futures, return_exceptions=True)
+        for ticket in tickets:
+            await asyncio.shield(ticket.order.answered)
+    found = [ticket.answer for ticket in tickets]
     return [int(each[0]) if isinstance(each, Tensor) else each for each in found]
 
 
 async def test_every_item_gets_its_own_answer() -> None:
     async with batcher_of(Model()) as batcher:
-        tickets = batcher.admit(20, FAR_S)
+        tickets = admit(batcher, 20, FAR_S)
         put(batcher, tickets, range(20))
         assert await answers(tickets) == list(range(20))
         assert batcher.open_tickets == 0
@@ -97,7 +143,7 @@ async def test_every_item_gets_its_own_answer() -> None:
 async def test_an_idle_worker_takes_a_lone_item_at_once() -> None:
     model = Model()
     async with batcher_of(model) as batcher:
-        tickets = batcher.admit(1, FAR_S)
+        tickets = admit(batcher, 1, FAR_S)
         put(batcher, tickets, [7])
         assert await answers(tickets) == [7]
         assert model.batches == [[7]]
@@ -106,7 +152,7 @@ async def test_an_idle_worker_takes_a_lone_item_at_once() -> None:
 async def hold(model: Model, batcher: Batcher) -> list[Ticket]:
     """Occupy the worker with one item, so that what comes next waits together."""
     model.gate.clear()
-    first = batcher.admit(1, FAR_S)
+    first = admit(batcher, 1, FAR_S)
     put(batcher, first, [0])
     await model.is_running()
     return first
@@ -116,7 +162,7 @@ async def test_what_waits_behind_a_running_batch_goes_together_in_order() -> Non
     model = Model()
     async with batcher_of(model, {1: 0.01, 2: 0.01, 4: 0.01, 8: 0.01}) as batcher:
         first = await hold(model, batcher)
-        tickets = batcher.admit(11, FAR_S)
+        tickets = admit(batcher, 11, FAR_S)
         put(batcher, tickets, range(1, 12))
         model.gate.set()
         assert await answers([*first, *tickets]) == list(range(12))
@@ -128,9 +174,9 @@ async def test_a_batch_is_cut_to_the_size_that_the_measured_curve_favours() -> N
     # Four at a time is as fast per item as eight.
     async with batcher_of(model, {1: 0.010, 2: 0.012, 4: 0.020, 8: 0.040}, clock=Clock()) as batcher:
         first = await hold(model, batcher)
-        tickets = batcher.admit(4, FAR_S)
+        tickets = admit(batcher, 4, FAR_S)
         put(batcher, tickets, range(1, 5))
-        more = batcher.admit(4, FAR_S)
+        more = admit(batcher, 4, FAR_S)
         put(batcher, more, range(5, 9))
         assert batcher.curve.best_size == 4
         model.gate.set()
@@ -141,7 +187,7 @@ async def test_a_batch_is_cut_to_the_size_that_the_measured_curve_favours() -> N
 async def test_a_queue_delay_waits_for_a_batch_to_fill() -> None:
     model = Model()
     async with batcher_of(model, dict.fromkeys((1, 2, 4), 0.01), max_batch_size=4, delay_s=PATIENCE_S) as batcher:
-        tickets = batcher.admit(4, FAR_S)
+        tickets = admit(batcher, 4, FAR_S)
         put(batcher, tickets[:1], [0])
         put(batcher, tickets[1:], [1, 2, 3])
         assert await answers(tickets) == [0, 1, 2, 3]
@@ -152,30 +198,30 @@ async def test_a_full_queue_refuses_at_once_and_all_or_nothing() -> None:
     model = Model()
     async with batcher_of(model, capacity=5) as batcher:
         first = await hold(model, batcher)
-        second = batcher.admit(3, FAR_S)
+        second = admit(batcher, 3, FAR_S)
         with pytest.raises(Overloaded, match="4 of 5 places") as refused:
-            batcher.admit(2, FAR_S)
+            admit(batcher, 2, FAR_S)
         assert refused.value.retry_after_s is not None
         assert batcher.open_tickets == 4
-        third = batcher.admit(1, FAR_S)
+        third = admit(batcher, 1, FAR_S)
         put(batcher, [*second, *third], [1, 2, 3, 4])
         model.gate.set()
         await answers([*first, *second, *third])
-        batcher.cancel(batcher.admit(5, FAR_S))
+        cancel(batcher, admit(batcher, 5, FAR_S))
 
 
 async def test_places_are_free_again_after_every_kind_of_end() -> None:
     model = Model(poison=13)
     async with batcher_of(model, capacity=3) as batcher:
-        tickets = batcher.admit(3, FAR_S)
+        tickets = admit_each(batcher, 3, FAR_S)
         put(batcher, tickets[:1], [13])
         batcher.fail(tickets[1], ValueError("undecodable"))
-        batcher.cancel(tickets[2:])
+        cancel(batcher, tickets[2:])
         failed, undecodable, cancelled = await answers(tickets)
         assert isinstance(failed, InferenceFailed)
         assert isinstance(undecodable, ValueError)
-        assert isinstance(cancelled, asyncio.CancelledError)
-        batcher.cancel(batcher.admit(3, FAR_S))
+        assert isinstance(cancelled, ClientDisconnected)
+        cancel(batcher, admit(batcher, 3, FAR_S))
 
 
 async def test_a_deadline_that_would_be_missed_is_refused_at_admission() -> None:
@@ -184,10 +230,10 @@ async def test_a_deadline_that_would_be_missed_is_refused_at_admission() -> None
         first = await hold(model, batcher)
         # One runs for a second and this one takes another.
         with pytest.raises(Overloaded, match=r"expected in 2\.000 s"):
-            batcher.admit(1, clock.now_s + 1.9)
-        second = batcher.admit(1, clock.now_s + 2.1)
+            admit(batcher, 1, clock.now_s + 1.9)
+        second = admit(batcher, 1, clock.now_s + 2.1)
         with pytest.raises(Overloaded) as refused:
-            batcher.admit(1, clock.now_s + 2.9)
+            admit(batcher, 1, clock.now_s + 2.9)
         assert refused.value.retry_after_s == pytest.approx(2.0)
         put(batcher, second, [1])
         model.gate.set()
@@ -199,7 +245,7 @@ async def test_the_running_batch_counts_only_for_the_time_it_still_has() -> None
     async with batcher_of(model, {1: 1.0}, max_batch_size=1, clock=clock) as batcher:
         first = await hold(model, batcher)
         clock.now_s += 0.8
-        second = batcher.admit(1, clock.now_s + 1.3)
+        second = admit(batcher, 1, clock.now_s + 1.3)
         put(batcher, second, [1])
         model.gate.set()
         await answers([*first, *second])
@@ -210,7 +256,7 @@ async def test_a_slow_spell_does_not_shut_an_idle_model_for_ever() -> None:
     async with batcher_of(Model(), {1: 0.01}, max_batch_size=1, clock=clock) as batcher:
         batcher.curve.record(1, 500.0)
         assert batcher.curve.mean_s(1) > 10
-        tickets = batcher.admit(1, clock.now_s + 1)
+        tickets = admit(batcher, 1, clock.now_s + 1)
         put(batcher, tickets, [1])
         assert await answers(tickets) == [1]
 
@@ -219,21 +265,21 @@ async def test_an_idle_model_still_refuses_what_it_was_never_fast_enough_for() -
     clock = Clock()
     async with batcher_of(Model(), {1: 2.0}, max_batch_size=1, clock=clock) as batcher:
         with pytest.raises(Overloaded):
-            batcher.admit(1, clock.now_s + 1)
+            admit(batcher, 1, clock.now_s + 1)
 
 
 async def test_a_deadline_already_past_is_refused_as_such() -> None:
     clock = Clock()
     async with batcher_of(Model(), clock=clock) as batcher:
         with pytest.raises(DeadlineExceeded):
-            batcher.admit(1, clock.now_s)
+            admit(batcher, 1, clock.now_s)
 
 
 async def test_an_item_whose_time_ran_out_in_the_queue_is_not_computed() -> None:
     clock, model = Clock(), Model()
     async with batcher_of(model, clock=clock) as batcher:
         first = await hold(model, batcher)
-        late, early = batcher.admit(1, clock.now_s + 5), batcher.admit(1, clock.now_s + 50)
+        late, early = admit(batcher, 1, clock.now_s + 5), admit(batcher, 1, clock.now_s + 50)
         put(batcher, [*late, *early], [1, 2])
         clock.now_s += 10
         model.gate.set()
@@ -247,7 +293,7 @@ async def test_an_answer_that_comes_late_is_not_given() -> None:
     clock, model = Clock(), Model()
     async with batcher_of(model, clock=clock) as batcher:
         model.gate.clear()
-        tickets = batcher.admit(1, clock.now_s + 5)
+        tickets = admit(batcher, 1, clock.now_s + 5)
         put(batcher, tickets, [1])
         await model.is_running()
         clock.now_s += 10
@@ -260,13 +306,13 @@ async def test_a_cancelled_item_costs_no_compute_and_harms_no_neighbour() -> Non
     model = Model()
     async with batcher_of(model) as batcher:
         first = await hold(model, batcher)
-        tickets = batcher.admit(4, FAR_S)
+        tickets = admit_each(batcher, 4, FAR_S)
         put(batcher, tickets, [1, 2, 3, 4])
-        batcher.cancel([tickets[0], tickets[2]])
+        cancel(batcher, [tickets[0], tickets[2]])
         model.gate.set()
         _, one, two, three, four = await answers([*first, *tickets])
-        assert isinstance(one, asyncio.CancelledError)
-        assert isinstance(three, asyncio.CancelledError)
+        assert isinstance(one, ClientDisconnected)
+        assert isinstance(three, ClientDisconnected)
         assert (two, four) == (2, 4)
         assert model.batches == [[0], [2, 4]]
 
@@ -275,19 +321,19 @@ async def test_an_item_cancelled_while_it_runs_harms_no_neighbour() -> None:
     model = Model()
     async with batcher_of(model, dict.fromkeys((1, 2, 4, 8), 0.01)) as batcher:
         first = await hold(model, batcher)
-        tickets = batcher.admit(3, FAR_S)
+        tickets = admit_each(batcher, 3, FAR_S)
         put(batcher, tickets, [1, 2, 3])
         model.gate.set()
         await answers(first)
-        batcher.cancel(tickets[:1])
+        cancel(batcher, tickets[:1])
         assert (await answers(tickets))[1:] == [2, 3]
 
 
 async def test_an_item_cancelled_before_it_is_decoded_is_dropped_when_it_comes() -> None:
     model = Model()
     async with batcher_of(model) as batcher:
-        tickets = batcher.admit(2, FAR_S)
-        batcher.cancel(tickets[:1])
+        tickets = admit_each(batcher, 2, FAR_S)
+        cancel(batcher, tickets[:1])
         put(batcher, tickets, [1, 2])
         assert (await answers(tickets))[1] == 2
         assert model.batches == [[2]]
@@ -297,7 +343,7 @@ async def test_one_bad_item_fails_alone() -> None:
     model = Model(poison=3)
     async with batcher_of(model, dict.fromkeys((1, 2, 4, 8), 0.01)) as batcher:
         first = await hold(model, batcher)
-        tickets = batcher.admit(8, FAR_S)
+        tickets = admit(batcher, 8, FAR_S)
         put(batcher, tickets, range(1, 9))
         model.gate.set()
         found = await answers(tickets)
@@ -310,7 +356,7 @@ async def test_a_batch_too_large_for_the_memory_is_halved_before_anyone_sees_an_
     model = Model(largest=2)
     async with batcher_of(model, dict.fromkeys((1, 2, 4, 8), 0.01)) as batcher:
         first = await hold(model, batcher)
-        tickets = batcher.admit(8, FAR_S)
+        tickets = admit(batcher, 8, FAR_S)
         put(batcher, tickets, range(1, 9))
         model.gate.set()
         assert await answers([*first, *tickets]) == list(range(9))
@@ -333,50 +379,165 @@ async def test_a_client_that_leaves_while_its_batch_is_run_in_halves_harms_nobod
         return examples_N1.float()
 
     async with batcher_of(infer, dict.fromkeys((1, 2, 4), 0.01), max_batch_size=4) as batcher:
-        first = batcher.admit(1, FAR_S)
+        first = admit(batcher, 1, FAR_S)
         put(batcher, first, [0])
         assert await asyncio.to_thread(first_runs.wait, PATIENCE_S)
-        tickets = batcher.admit(4, FAR_S)
+        tickets = admit_each(batcher, 4, FAR_S)
         put(batcher, tickets, [1, 2, 3, 4])
         go_on.set()
         assert await asyncio.to_thread(all_run.wait, PATIENCE_S)
-        batcher.cancel([tickets[0], tickets[3]])
+        cancel(batcher, [tickets[0], tickets[3]])
         fail.set()
         assert (await answers(tickets))[1:3] == [2, 3]
         await answers(first)
     assert batches == [[0], [1, 2, 3, 4], [2], [3]]
 
 
-async def test_decoding_ahead_counts_at_admission() -> None:
-    clock = Clock()
-    async with batcher_of(Model(), clock=clock) as batcher:
-        with pytest.raises(Overloaded, match="expected in 2"):
-            batcher.admit(1, clock.now_s + 1.9, decoding_s=2.0)
-        batcher.cancel(batcher.admit(1, clock.now_s + 2.1, decoding_s=2.0))
+def item(value: int) -> Item:
+    return Item("text", str(value).encode())
+
+
+def to_tensor(given: Item) -> Tensor:
+    return torch.tensor([int(given.content)])
+
+
+async def test_items_are_decoded_and_then_run() -> None:
+    async with batcher_of(Model(), prepare=to_tensor) as batcher:
+        order = batcher.admit(3, FAR_S)
+        batcher.submit(order, [item(value) for value in (7, 8, 9)])
+        assert await answers(order.tickets) == [7, 8, 9]
+        assert all(ticket.item is None for ticket in order.tickets)
+
+
+async def test_an_item_that_cannot_be_decoded_fails_alone() -> None:
+    def prepare(given: Item) -> Tensor:
+        if given.content == b"1":
+            raise UndecodableImage("no image")
+        return to_tensor(given)
+
+    async with batcher_of(Model(), prepare=prepare) as batcher:
+        order = batcher.admit(3, FAR_S)
+        batcher.submit(order, [item(value) for value in range(3)])
+        zero, one, two = await answers(order.tickets)
+        assert (zero, two) == (0, 2)
+        assert isinstance(one, UndecodableImage)
+
+
+async def test_a_fault_of_ours_in_decoding_is_told_without_its_insides() -> None:
+    def prepare(_: Item) -> Tensor:
+        raise RuntimeError("secret")
+
+    async with batcher_of(Model(), prepare=prepare) as batcher:
+        order = batcher.admit(1, FAR_S)
+        batcher.submit(order, [item(1)])
+        (error,) = await answers(order.tickets)
+        assert isinstance(error, InternalError)
+        assert "secret" not in error.detail
+
+
+async def test_what_nobody_waits_for_is_not_decoded() -> None:
+    clock, model = Clock(), Model()
+    decoded: list[bytes] = []
+
+    def prepare(given: Item) -> Tensor:
+        decoded.append(given.content)
+        return to_tensor(given)
+
+    async with batcher_of(model, prepare=prepare, clock=clock) as batcher:
+        first = await hold(model, batcher)
+        gone, late, good = (batcher.admit(1, clock.now_s + left_s) for left_s in (50, 5, 50))
+        for value, order in enumerate((gone, late, good), start=1):
+            batcher.submit(order, [item(value)])
+        batcher.cancel(gone, ClientDisconnected())
+        assert gone.tickets[0].item is None
+        clock.now_s += 10
+        model.gate.set()
+        found = await answers([*first, *late.tickets, *good.tickets])
+        assert isinstance(found[1], DeadlineExceeded)
+        assert (decoded, found[2]) == ([b"3"], 3)
+
+
+async def test_what_is_to_be_decoded_counts_at_admission() -> None:
+    clock, model = Clock(), Model()
+
+    def prepare(given: Item) -> Tensor:
+        clock.now_s += 30.0
+        return to_tensor(given)
+
+    async with batcher_of(model, prepare=prepare, clock=clock) as batcher:
+        slow = batcher.admit(1, clock.now_s + 100)
+        batcher.submit(slow, [item(0)])
+        await answers(slow.tickets)
+        first = await hold(model, batcher)
+        waiting = batcher.admit(2, clock.now_s + 100)
+        batcher.submit(waiting, [item(1), item(2)])
+        # A tenth of the 30 seconds is believed of one slow item: twice that is ahead, and it takes that itself.
+        with pytest.raises(Overloaded, match=r"expected in 9\.0"):
+            batcher.admit(1, clock.now_s + 8)
+        batcher.cancel(batcher.admit(1, clock.now_s + 10), ClientDisconnected())
+        model.gate.set()
+        await answers([*first, *waiting.tickets])
+
+
+async def test_a_lone_batch_takes_every_core_and_others_one_each() -> None:
+    model, used = Model(), list[int]()
+    alone_s = {2: dict.fromkeys((1, 2, 4, 8), 0.0005)}
+    async with batcher_of(model, threads=2, alone_s=alone_s, used=used) as batcher:
+        first = await hold(model, batcher)
+        second = admit(batcher, 1, FAR_S)
+        put(batcher, second, [1])
+        await model.is_running()
+        model.gate.set()
+        assert await answers([*first, *second]) == [0, 1]
+        assert used == [2, 1]
+
+
+async def test_a_lone_batch_takes_one_core_where_more_do_not_make_it_faster() -> None:
+    used: list[int] = []
+    alone_s = {2: dict.fromkeys((1, 2, 4, 8), 0.01)}
+    async with batcher_of(Model(), threads=2, alone_s=alone_s, used=used) as batcher:
+        tickets = admit(batcher, 1, FAR_S)
+        put(batcher, tickets, [1])
+        await answers(tickets)
+        assert used == [1]
+
+
+async def test_what_waits_is_shared_by_the_threads_that_are_free() -> None:
+    model = Model()
+    async with batcher_of(model, dict.fromkeys((1, 2, 4, 8), 0.01), threads=2) as batcher:
+        model.gate.clear()
+        tickets = admit(batcher, 6, FAR_S)
+        with batcher._lock:  # so that neither thread looks before all are there
+            put(batcher, tickets, range(6))
+        await model.is_running()
+        await model.is_running()
+        model.gate.set()
+        assert await answers(tickets) == list(range(6))
+        assert sorted(model.batches) == [[0, 1, 2], [3, 4, 5]]
 
 
 async def test_a_queue_delay_counts_at_admission() -> None:
     clock = Clock()
     async with batcher_of(Model(), clock=clock, delay_s=1.0) as batcher:
         with pytest.raises(Overloaded):
-            batcher.admit(1, clock.now_s + 0.5)
+            admit(batcher, 1, clock.now_s + 0.5)
 
 
 async def test_what_was_cancelled_while_it_ran_no_longer_counts_as_running() -> None:
     clock, model = Clock(), Model()
     async with batcher_of(model, {1: 1.0}, max_batch_size=1, clock=clock) as batcher:
         first = await hold(model, batcher)
-        second = batcher.admit(1, FAR_S)
-        batcher.cancel(first)
+        second = admit(batcher, 1, FAR_S)
+        cancel(batcher, first)
         # One still runs, although nobody waits for it, and one waits: a third is two seconds away, and its own.
         with pytest.raises(Overloaded, match=r"expected in 3\.000 s"):
-            batcher.admit(1, clock.now_s + 2.9)
-        batcher.cancel(second)
+            admit(batcher, 1, clock.now_s + 2.9)
+        cancel(batcher, second)
 
 
 async def test_another_number_of_outputs_is_a_failure_of_inference() -> None:
     async with batcher_of(lambda _: torch.zeros((3, 1))) as batcher:
-        tickets = batcher.admit(1, FAR_S)
+        tickets = admit(batcher, 1, FAR_S)
         put(batcher, tickets, [1])
         assert isinstance((await answers(tickets))[0], InferenceFailed)
 
@@ -385,10 +546,10 @@ async def test_draining_refuses_the_new_and_answers_the_admitted() -> None:
     model = Model()
     async with batcher_of(model) as batcher:
         first = await hold(model, batcher)
-        admitted = batcher.admit(2, FAR_S)
+        admitted = admit(batcher, 2, FAR_S)
         batcher.drain()
         with pytest.raises(Draining):
-            batcher.admit(1, FAR_S)
+            admit(batcher, 1, FAR_S)
         waiting = asyncio.create_task(batcher.drained())
         put(batcher, admitted, [1, 2])
         assert not waiting.done()
@@ -402,13 +563,12 @@ async def test_closing_leaves_no_ticket_without_an_answer() -> None:
     model = Model()
     async with batcher_of(model) as batcher:
         first = await hold(model, batcher)
-        queued, undecoded = batcher.admit(1, FAR_S), batcher.admit(1, FAR_S)
+        queued, undecoded = admit(batcher, 1, FAR_S), admit(batcher, 1, FAR_S)
         put(batcher, queued, [1])
-        closing = asyncio.create_task(batcher.close())
+        batcher.close()
         found = await answers([*queued, *undecoded])
         assert all(isinstance(each, Draining) for each in found)
         model.gate.set()
-        await closing
         await answers(first)
         assert batcher.open_tickets == 0
         put(batcher, undecoded, [2])
@@ -424,7 +584,7 @@ async def test_batches_are_reported_and_the_curve_kept_current() -> None:
         done.set()
 
     async with batcher_of(Model(), {1: 10.0}, max_batch_size=1, on_batch=on_batch) as batcher:
-        tickets = batcher.admit(1, FAR_S)
+        tickets = admit(batcher, 1, FAR_S)
         put(batcher, tickets, [1])
         await answers(tickets)
         assert await asyncio.to_thread(done.wait, PATIENCE_S)
@@ -435,7 +595,7 @@ async def test_batches_are_reported_and_the_curve_kept_current() -> None:
 async def test_a_ticket_records_when_it_passed_each_stage() -> None:
     clock = Clock()
     async with batcher_of(Model(), clock=clock) as batcher:
-        tickets = batcher.admit(1, FAR_S)
+        tickets = admit(batcher, 1, FAR_S)
         clock.now_s += 1
         put(batcher, tickets, [1])
         await answers(tickets)
@@ -472,7 +632,7 @@ async def _run_steps(steps: list[tuple[str, int]], max_batch_size: int, poison: 
             await batcher.drained()
         assert batcher.open_tickets == 0
     for number, answer in enumerate(found):
-        assert answer == number or isinstance(answer, InferenceFailed | ValueError | asyncio.CancelledError)
+        assert answer == number or isinstance(answer, InferenceFailed | ValueError | ClientDisconnected)
         assert not isinstance(answer, InferenceFailed) or number == poison
     assert all(len(batch) <= max_batch_size for batch in model.batches)
 
@@ -483,13 +643,14 @@ async def _play(steps: list[tuple[str, int]], batcher: Batcher) -> list[Ticket]:
     ended: set[int] = set()
     ends: dict[str, Callable[[int], None]] = {
         "put": lambda number: put(batcher, [tickets[number]], [number]),
-        "cancel": lambda number: batcher.cancel([tickets[number]]),
+        "cancel": lambda number: cancel(batcher, [tickets[number]]),
         "fail": lambda number: batcher.fail(tickets[number], ValueError("undecodable")),
     }
     for what, number in steps:
         if what == "admit":
-            with suppress(Overloaded):
-                tickets += batcher.admit(number, FAR_S)
+            for _ in range(number):
+                with suppress(Overloaded):
+                    tickets += admit(batcher, 1, FAR_S)
         elif what == "wait":
             await asyncio.sleep(0)
         elif number < len(tickets) and number not in ended:

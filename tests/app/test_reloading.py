@@ -68,12 +68,12 @@ def test_a_rollback_takes_over_too(shades: Repository, serve: Serve) -> None:
     running.until_version("shades", first)
 
 
-def test_the_old_version_is_drained_and_its_worker_ends(shades: Repository, serve: Serve) -> None:
+def test_the_old_version_is_drained_and_asked_no_more(shades: Repository, serve: Serve) -> None:
     running = serve().until_ready()
     before = running.service.registry.live["shades"]
     publish(shades, "shades", Always(1))
     until(lambda: running.service.registry.live["shades"] is not before)
-    until(lambda: not before.batcher._worker.is_alive())
+    until(lambda: before.batcher not in running.service._workers._sources)
     assert before.batcher.open_tickets == 0
 
 

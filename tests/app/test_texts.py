@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from app.inference import TorchScriptBackend
 from app.schemas import Metadata, ModelInfo, PredictReply, Problem, TextLimits
 from models.manifest import Tokenization
 from models.repository import Repository
@@ -282,11 +283,11 @@ def together(running: Running, path: str, texts: Sequence[str]) -> tuple[dict[st
     sizes: set[int] = set()
     found: dict[str, dict[str, Any]] = {}
 
-    def held(examples: Any) -> Any:
+    def held(examples: Any, *how: Any) -> Any:
         entered.set()
         assert gate.wait(20)
         sizes.add(len(examples))
-        return real_infer(examples)
+        return real_infer(examples, *how)
 
     def ask(text: str) -> None:
         with httpx.Client(base_url=f"http://127.0.0.1:{running.port}", timeout=60) as client:
@@ -299,7 +300,7 @@ def together(running: Running, path: str, texts: Sequence[str]) -> tuple[dict[st
     # While the first is held up, the others gather.
     for thread in threads[1:]:
         thread.start()
-    until(lambda: len(batcher._queue) == len(texts) - 1)
+    until(lambda: batcher.open_tickets == len(texts))
     gate.set()
     for thread in threads:
         thread.join()
@@ -344,11 +345,11 @@ def test_networks_answer_texts_of_different_lengths_at_once_as_they_do_alone(
 
 @pytest.mark.parametrize("value", [float("nan"), -0.5, 1.5])
 def test_written_texts_whose_scores_are_no_probabilities_are_never_answered(
-    echo: Repository, serve: Serve, value: float
+    echo: Repository, serve: Serve, monkeypatch: pytest.MonkeyPatch, value: float
 ) -> None:
     running = serve().until_ready()
-    tokens_BT, score_B = torch.full((2, 3), 5), torch.tensor([0.5, value])
-    running.service.registry.live["echo"].batcher._infer = lambda examples: [(tokens_BT, score_B)] * len(examples)
+    outputs = torch.full((1, 2, 3), 5), torch.tensor([[0.5, value]])
+    monkeypatch.setattr(TorchScriptBackend, "__call__", lambda *_: outputs)
     problem(running.client.post("/predict", content="good", headers=TEXT), 500, "inference_failed")
 
 

@@ -1,0 +1,215 @@
+"""The workers with jobs that end when the test lets them, and sources that say what the test tells them."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from app.workers import Job, Share, Workers
+
+PATIENCE_S = 20.0
+# More than it takes to make waking another thread worth it.
+OWED_S = 1.0
+
+
+class Held:
+    """Jobs that begin at once and end when they are let go."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.begun = threading.Semaphore(0)
+        self.running: set[str] = set()
+        self.done: list[str] = []
+
+    def job(self, name: str) -> Job:
+        def run() -> None:
+            self.running.add(name)
+            self.begun.release()
+            assert self.gate.wait(PATIENCE_S)
+            self.done.append(name)
+
+        return run
+
+    def is_running(self, count: int = 1) -> None:
+        for _ in range(count):
+            assert self.begun.acquire(timeout=PATIENCE_S)
+
+
+class Model:
+    """A source of named batches; what it was offered is kept."""
+
+    def __init__(self, held: Held, best: int = 2) -> None:
+        self.held = held
+        self.best = best
+        self.waiting: list[str] = []
+        self.since_s = 0.0
+        self.shares: list[Share] = []
+
+    @property
+    def due_s(self) -> float | None:
+        return self.since_s if self.waiting else None
+
+    @property
+    def full(self) -> bool:
+        return len(self.waiting) >= self.best
+
+    def take(self, share: Share) -> Job | None:
+        self.shares.append(share)
+        size = min(self.best, len(self.waiting))
+        names = [self.waiting.pop(0) for _ in range(size)]
+        return self.held.job("+".join(names))
+
+
+@contextmanager
+def workers_of(threads: int, held: Held) -> Iterator[Workers]:
+    workers = Workers(threads).start()
+    workers.count(lambda _: OWED_S)
+    try:
+        yield workers
+    finally:
+        held.gate.set()
+        workers.close()
+        workers.join(PATIENCE_S)
+
+
+def put(workers: Workers, model: Model, *names: str) -> None:
+    with workers.lock:
+        model.waiting += names
+        workers.tell()
+
+
+def ends(held: Held, count: int) -> list[str]:
+    held.gate.set()
+    give_up_s = time.monotonic() + PATIENCE_S
+    while len(held.done) < count:
+        assert time.monotonic() < give_up_s
+        time.sleep(0.001)
+    return held.done
+
+
+def test_jobs_are_done_in_order_and_at_once_by_every_thread() -> None:
+    held = Held()
+    with workers_of(2, held) as workers:
+        workers.submit([held.job(name) for name in "abcd"])
+        held.is_running(2)
+        assert held.running == {"a", "b"}
+        assert sorted(ends(held, 4)) == list("abcd")
+
+
+def test_a_full_batch_goes_before_jobs_and_another_after_them() -> None:
+    held = Held()
+    with workers_of(1, held) as workers:
+        model = Model(held)
+        workers.add(model, lambda _: 0.0)
+        workers.submit([held.job("first")])
+        held.is_running()
+        workers.submit([held.job("job")])
+        put(workers, model, "x", "y", "z")
+        assert ends(held, 4) == ["first", "x+y", "job", "z"]
+
+
+def test_the_model_that_waits_longest_is_next() -> None:
+    held = Held()
+    with workers_of(1, held) as workers:
+        busy, quiet = Model(held, best=9), Model(held, best=9)
+        for model in (busy, quiet):
+            workers.add(model, lambda _: 0.0)
+        workers.submit([held.job("first")])
+        held.is_running()
+        busy.since_s, quiet.since_s = 2.0, 1.0
+        put(workers, busy, "busy")
+        put(workers, quiet, "quiet")
+        assert ends(held, 3) == ["first", "quiet", "busy"]
+
+
+def test_a_batch_has_the_machine_to_itself_only_while_nothing_else_is_there() -> None:
+    held = Held()
+    with workers_of(2, held) as workers:
+        model = Model(held)
+        workers.add(model, lambda _: 0.0)
+        put(workers, model, "lone")
+        held.is_running()
+        assert (model.shares[0].alone, model.shares[0].takers) == (True, 2)
+        put(workers, model, "second")
+        held.is_running()
+        assert (model.shares[1].alone, model.shares[1].takers) == (False, 1)
+
+
+def test_jobs_that_wait_leave_no_batch_the_machine() -> None:
+    held = Held()
+    with workers_of(2, held) as workers:
+        model = Model(held, best=1)
+        workers.add(model, lambda _: 0.0)
+        with workers.lock:
+            # Both threads look only after this: one finds a full batch, the other the job.
+            model.waiting.append("x")
+            workers._jobs.append(held.job("job"))
+            workers.lock.notify(2)
+        held.is_running(2)
+        assert not model.shares[0].alone
+
+
+def test_a_job_that_raises_ends_no_thread(caplog: pytest.LogCaptureFixture) -> None:
+    held = Held()
+
+    def broken() -> None:
+        raise ValueError("simulated")
+
+    with workers_of(1, held) as workers:
+        workers.submit([broken, held.job("after")])
+        assert ends(held, 1) == ["after"]
+    assert "a job failed" in caplog.text
+
+
+def test_an_idle_service_of_work_waits_for_nothing_and_a_busy_one_for_its_backlog() -> None:
+    held = Held()
+    with workers_of(2, held) as workers:
+        workers.count(lambda _: 5.0)
+        assert workers.wait_s(0.0) == 0
+        workers.submit([held.job("a"), held.job("b")])
+        held.is_running(2)
+        assert workers.wait_s(0.0) == 3.0
+
+
+def test_a_little_work_that_waits_is_left_to_the_thread_that_is_awake() -> None:
+    held = Held()
+    workers = Workers(2).start()
+    workers.count(lambda _: 0.0001)
+    workers.submit([held.job("a"), held.job("b")])
+    held.is_running()
+    assert held.running == {"a"}
+    # What comes later wakes somebody, who does what was left as well.
+    workers.submit([held.job("c")])
+    held.is_running()
+    assert held.running == {"a", "b"}
+    assert sorted(ends(held, 3)) == ["a", "b", "c"]
+    workers.close()
+    workers.join(PATIENCE_S)
+
+
+def test_nothing_is_taken_from_a_source_that_was_removed() -> None:
+    held = Held()
+    with workers_of(1, held) as workers:
+        model = Model(held)
+
+        def backlog_s(_now_s: float) -> float:
+            return 0.0
+
+        workers.add(model, backlog_s)
+        workers.remove(model, backlog_s)
+        put(workers, model, "x")
+        workers.submit([held.job("job")])
+        assert ends(held, 1) == ["job"]
+        assert model.waiting == ["x"]
+
+
+def test_idle_threads_use_no_processor_time() -> None:
+    held = Held()
+    with workers_of(4, held) as workers:
+        workers.submit([held.job(name) for name in "abcd"])
+        ends(held, 4)
+        before_s = time.process_time()
+        threading.Event().wait(1.0)
+        assert time.process_time() - before_s < 0.01
