@@ -8,10 +8,10 @@ UV_VERSION := 0.13.9
 ARTIFACTS := $(or $(LANTERN_MODELS_DIR),models/artifacts)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data train serve test check format lock clean
+.PHONY: help setup data train serve test check bench bench-all format lock clean
 
 help: ## Show the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
 
 $(VENV)/.ready: requirements/dev.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
@@ -42,6 +42,12 @@ check: setup ## Lint, format, types, import rules
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+bench: setup ## Lantern beside plain FastAPI, LitServe and the machine's limits; under ten minutes
+	$(BIN)/python -m benchmarks --quick
+
+bench-all: setup ## Every server and every workload
+	$(BIN)/python -m benchmarks
 
 format: setup ## Format the code and fix what can be fixed
 	$(BIN)/ruff format .

@@ -1,0 +1,44 @@
+"""An environment of its own for each peer, made when it is first asked for and made anew when its list changes."""
+
+import hashlib
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+LIST = "import importlib.metadata as m\nfor each in m.distributions(): print(each.name + '==' + each.version)"
+ENVIRONMENTS = Path(__file__).with_name(".build") / "environments"
+
+
+def python_of(name: str, requirements: Path) -> Path:
+    """Return the interpreter of a peer's environment.
+
+    uv links files of one cache into all of them, so that torch lies on the disk once.
+
+    Args:
+        name: The peer's.
+        requirements: What its environment holds, exactly.
+
+    Raises:
+        CalledProcessError: It cannot be installed; pip's or uv's own words are on the terminal.
+    """
+    digest = hashlib.sha256(requirements.read_bytes()).hexdigest()[:12]
+    folder = ENVIRONMENTS / f"{name}-{digest}"
+    python = folder / "bin" / "python"
+    if (folder / ".ready").exists():
+        return python
+    shutil.rmtree(folder, ignore_errors=True)
+    print(f"making the environment of {name}", file=sys.stderr)
+    uv = [sys.executable, "-m", "uv"]
+    subprocess.run([*uv, "venv", "--quiet", "--python", sys.executable, str(folder)], check=True)
+    install = [*uv, "pip", "install", "--quiet", "--python", str(python), "--requirements", str(requirements)]
+    subprocess.run(install, check=True)
+    (folder / ".ready").touch()
+    return python
+
+
+def versions_of(name: str, requirements: Path | None) -> dict[str, str]:
+    """Return the versions of everything in a peer's environment, or in this one."""
+    python = python_of(name, requirements) if requirements else Path(sys.executable)
+    listed = subprocess.run([str(python), "-c", LIST], check=True, capture_output=True, text=True).stdout.split()
+    return dict(sorted(line.split("==", 1) for line in listed))

@@ -1,0 +1,155 @@
+"""Load on a server, from a client that costs little beside what it measures: load.c, compiled when first used."""
+
+import hashlib
+import json
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SOURCE = Path(__file__).with_name("load.c")
+BUILD = Path(__file__).with_name(".build")
+FLAGS = ("-O2", "-Wall", "-Wextra", "-lm")
+# How long after an open loop's end its last answers are waited for.
+PATIENCE_S = 10.0
+
+
+class CompilerMissing(Exception):
+    """There is no C compiler to build the load client with."""
+
+
+class Pattern(BaseModel):
+    """How requests come.
+
+    Attributes:
+        connections: Of a closed loop, each asking again once answered; of an open loop, the most there may be.
+        rate: Requests a second, at random times, whatever became of those before; None is a closed loop.
+        deadline_ms: An answer counts as in time only within it.
+        seed: Of the random times.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    connections: int = Field(ge=1)
+    seconds: float = Field(gt=0)
+    warmup_s: float = Field(0, ge=0)
+    rate: float | None = Field(None, gt=0)
+    deadline_ms: float = Field(0, ge=0)
+    seed: int = 0
+
+
+class Latencies(BaseModel):
+    """Milliseconds, from the first byte sent to the last received; of an open loop, from the intended start."""
+
+    count: int
+    p50: float | None = None
+    p90: float | None = None
+    p99: float | None = None
+    p999: float | None = Field(None, alias="p99.9")
+    max: float | None = None
+    mean: float | None = None
+
+
+class Outcome(BaseModel):
+    """What came of the requests of the measured time.
+
+    Attributes:
+        begun: Requests that were started.
+        in_time: Good answers within the deadline, or all of them if there is none.
+        broken: Requests whose connection ended without an answer.
+        unanswered: Those still open when the client gave up.
+        statuses: HTTP status -> answers.
+        accepted_ms, refused_ms: Of the answers with a status of 2xx, and of the others.
+        samples: HTTP status -> how one of its answers begins.
+    """
+
+    seconds: float
+    begun: int
+    in_time: int
+    broken: int
+    unanswered: int
+    connects: int
+    statuses: dict[int, int]
+    accepted_ms: Latencies
+    refused_ms: Latencies
+    samples: dict[int, str]
+
+    @property
+    def per_s(self) -> float:
+        """Good answers a second."""
+        return self.accepted_ms.count / self.seconds
+
+    @property
+    def goodput_per_s(self) -> float:
+        """Good answers within the deadline, a second."""
+        return self.in_time / self.seconds
+
+    @property
+    def refused(self) -> int:
+        """Answers with another status than 2xx."""
+        return self.refused_ms.count
+
+
+def load(port: int, requests: Sequence[bytes], pattern: Pattern) -> Outcome:
+    """Send requests to a server on this machine.
+
+    Args:
+        port: Where it listens, on 127.0.0.1.
+        requests: Whole requests, head and body, sent in turn.
+        pattern: How they come.
+
+    Raises:
+        CompilerMissing: The client cannot be built.
+        RuntimeError: The client failed; with what it said.
+    """
+    program = _program()
+    arguments = {
+        "port": port,
+        "connections": pattern.connections,
+        "seconds": pattern.seconds,
+        "warmup-s": pattern.warmup_s,
+        "rate": pattern.rate or 0,
+        "deadline-ms": pattern.deadline_ms,
+        "patience-s": PATIENCE_S,
+        "seed": pattern.seed,
+    }
+    with tempfile.TemporaryDirectory() as scratch:
+        files = [Path(scratch) / str(index) for index in range(len(requests))]
+        for file, request in zip(files, requests, strict=True):
+            file.write_bytes(request)
+        options = [f"--{name}={value}" for name, value in arguments.items()]
+        command = [str(program), *options, *map(str, files)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(done.stderr.strip())
+    return Outcome.model_validate(json.loads(done.stdout))
+
+
+def post(path: str, body: bytes, content_type: str, headers: dict[str, str] | None = None) -> bytes:
+    """Write a POST as it goes over the wire."""
+    lines = {
+        "Host": "127.0.0.1",
+        "Content-Type": content_type,
+        "Content-Length": str(len(body)),
+        **(headers or {}),
+    }
+    head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
+    return f"POST {path} HTTP/1.1\r\n{head}\r\n".encode() + body
+
+
+def _program() -> Path:
+    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    if compiler is None:
+        raise CompilerMissing("the load client is a C program: install a C compiler (apt install gcc)")
+    digest = hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:12]
+    program = BUILD / f"load-{digest}"
+    if not program.exists():
+        BUILD.mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=BUILD) as scratch:
+            built = Path(scratch) / "load"
+            subprocess.run([compiler, SOURCE, "-o", built, *FLAGS], check=True)
+            built.rename(program)
+    return program

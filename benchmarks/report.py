@@ -1,0 +1,159 @@
+"""A run's results as Markdown tables, and as plots of throughput against latency."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from benchmarks.load import Outcome
+from benchmarks.results import Results
+
+Row = Sequence[str]
+
+
+def markdown(results: Results) -> str:
+    """Every workload's tables, after a line on the machine."""
+    machine = results.machine
+    head = (
+        f"{machine.cpu}, {machine.cores} cores, torch {machine.torch}, Python {machine.python}, "
+        f"commit {machine.commit}, {results.started_at:%Y-%m-%d}."
+    )
+    workloads = list(dict.fromkeys(point.workload for point in results.points))
+    return "\n\n".join([head, *(_workload(results, workload) for workload in workloads)]) + "\n"
+
+
+def plot(results: Results, directory: Path) -> list[Path]:
+    """Draw throughput against the 99th percentile for each workload, a line a server."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot
+
+    drawn = []
+    for workload in dict.fromkeys(point.workload for point in results.points):
+        figure, axes = pyplot.subplots(figsize=(7, 4.5))
+        for server in _servers(results, workload):
+            points = [
+                (results.median(outcomes, _per_s), results.median(outcomes, _p99))
+                for connections in _connections(results, workload)
+                if (outcomes := results.closed(workload, server, connections))
+            ]
+            known = [(x, y) for x, y in points if x is not None and y is not None]
+            axes.plot([x for x, _ in known], [y for _, y in known], marker="o", label=server)
+        axes.set(
+            xlabel="requests a second", ylabel="99th percentile, ms", yscale="log", xscale="log", title=workload
+        )
+        axes.grid(visible=True, which="both", alpha=0.3)
+        axes.legend(fontsize="small")
+        figure.tight_layout()
+        path = directory / f"{workload}.png"
+        figure.savefig(path, dpi=120)
+        pyplot.close(figure)
+        drawn.append(path)
+    return drawn
+
+
+def _workload(results: Results, workload: str) -> str:
+    parts = [f"## {workload}", _closed(results, workload)]
+    if any(point.share is not None for point in results.points if point.workload == workload):
+        parts.append(_open(results, workload))
+    parts += [_starts(results, workload), _limits(results, workload)]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _closed(results: Results, workload: str) -> str:
+    connections = _connections(results, workload)
+    head = ["server", *(f"{count} connections" for count in connections)]
+    rows = []
+    for server in _servers(results, workload):
+        cells = []
+        for count in connections:
+            outcomes = results.closed(workload, server, count)
+            per_s, p50, p99 = (results.median(outcomes, figure) for figure in (_per_s, _p50, _p99))
+            cells.append(f"{_number(per_s)} ({_number(p50)}/{_number(p99)}){_failures(outcomes)}")
+        rows.append([server, *cells])
+    return "Closed loop: requests a second (p50/p99 in ms).\n\n" + _table(head, rows)
+
+
+def _open(results: Results, workload: str) -> str:
+    shares = sorted({point.share for point in results.points if point.workload == workload and point.share})
+    head = ["server", *(f"{share:.0%} of capacity" for share in shares)]
+    rows = []
+    for server in _servers(results, workload):
+        cells = []
+        for share in shares:
+            outcomes = results.open(workload, server, share)
+            good = results.median(outcomes, lambda outcome: outcome.goodput_per_s)
+            p99 = results.median(outcomes, _p99)
+            asked = results.median(outcomes, lambda outcome: outcome.begun / outcome.seconds)
+            cells.append(f"{_number(good)} of {_number(asked)} ({_number(p99)})")
+        if any(results.open(workload, server, share) for share in shares):
+            rows.append([server, *cells])
+    title = (
+        "Open loop: good answers within the deadline a second, of how many were asked (p99 of good answers in ms)."
+    )
+    return f"{title}\n\n{_table(head, rows)}"
+
+
+def _starts(results: Results, workload: str) -> str:
+    rows = []
+    for server in _servers(results, workload):
+        mine = [start for start in results.starts if (start.workload, start.server) == (workload, server)]
+        if mine:
+            ready_s = sorted(start.ready_s for start in mine)[len(mine) // 2]
+            resident = max(start.memory.resident_mb for start in mine)
+            proportional = max(start.memory.proportional_mb for start in mine)
+            rows.append([server, f"{ready_s:.1f}", f"{resident:.0f}", f"{proportional:.0f}"])
+    return _table(["server", "first answer, s", "resident, MB", "shared counted once, MB"], rows)
+
+
+def _limits(results: Results, workload: str) -> str:
+    mine = [limit for limit in results.limits if limit.workload == workload]
+    if not mine:
+        return ""
+    limit = sorted(mine, key=lambda each: each.combined_per_s)[len(mine) // 2]
+    way = max(limit.model_per_s, key=lambda each: limit.model_per_s[each])
+    return (
+        f"Limits, items a second: the model alone {limit.model_per_s[way]:.0f} ({way}), decoding alone "
+        f"{max(limit.decode_per_s.values()):.0f}, both {limit.combined_per_s:.0f}."
+    )
+
+
+def _servers(results: Results, workload: str) -> list[str]:
+    return list(dict.fromkeys(point.server for point in results.points if point.workload == workload))
+
+
+def _connections(results: Results, workload: str) -> list[int]:
+    return sorted(
+        {
+            point.pattern.connections
+            for point in results.points
+            if point.workload == workload and point.pattern.rate is None
+        }
+    )
+
+
+def _per_s(outcome: Outcome) -> float:
+    return outcome.per_s
+
+
+def _p50(outcome: Outcome) -> float | None:
+    return outcome.accepted_ms.p50
+
+
+def _p99(outcome: Outcome) -> float | None:
+    return outcome.accepted_ms.p99
+
+
+def _failures(outcomes: Iterable[Outcome]) -> str:
+    failed = sum(outcome.refused + outcome.broken for outcome in outcomes)
+    return f", {failed} failed" if failed else ""
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _table(head: Row, rows: Iterable[Row]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

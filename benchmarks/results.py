@@ -1,0 +1,90 @@
+"""What a run of the benchmark found: every point as it was measured, and medians of rounds with their ratios."""
+
+import statistics
+from collections.abc import Callable, Iterable
+from datetime import datetime
+
+from pydantic import BaseModel
+
+from benchmarks.load import Outcome, Pattern
+from benchmarks.servers import Memory
+from training.machine import Machine
+
+
+class Point(BaseModel):
+    """One load on one server.
+
+    Attributes:
+        round: Servers take turns within a round, so that ratios are of the same minutes.
+        share: Of the server's own capacity, of an open loop.
+    """
+
+    workload: str
+    server: str
+    round: int
+    pattern: Pattern
+    share: float | None = None
+    outcome: Outcome
+
+
+class Start(BaseModel):
+    """A server's start, and its memory after the loads of a round."""
+
+    workload: str
+    server: str
+    round: int
+    ready_s: float
+    memory: Memory
+
+
+class Limit(BaseModel):
+    """What the model and the decoding alone reach, items a second, by the way they are run."""
+
+    workload: str
+    round: int
+    model_per_s: dict[str, float]
+    decode_per_s: dict[str, float]
+
+    @property
+    def combined_per_s(self) -> float:
+        """What both leave of the processor, if nothing else took any of it."""
+        return 1 / (1 / max(self.model_per_s.values()) + 1 / max(self.decode_per_s.values()))
+
+
+class Results(BaseModel):
+    """Everything of one run."""
+
+    machine: Machine
+    started_at: datetime
+    versions: dict[str, dict[str, str]]
+    points: list[Point] = []
+    starts: list[Start] = []
+    limits: list[Limit] = []
+
+    def closed(self, workload: str, server: str, connections: int) -> list[Outcome]:
+        """Outcomes of a closed loop, a round each."""
+        return [
+            point.outcome
+            for point in self.points
+            if (point.workload, point.server, point.pattern.connections) == (workload, server, connections)
+            and point.pattern.rate is None
+        ]
+
+    def open(self, workload: str, server: str, share: float) -> list[Outcome]:
+        """Outcomes of an open loop at a share of the server's capacity, a round each."""
+        return [
+            point.outcome
+            for point in self.points
+            if (point.workload, point.server, point.share) == (workload, server, share)
+        ]
+
+    def median(self, outcomes: Iterable[Outcome], figure: Callable[[Outcome], float | None]) -> float | None:
+        """The median of a figure over rounds; None where there is none."""
+        found = [value for value in map(figure, outcomes) if value is not None]
+        return statistics.median(found) if found else None
+
+    def ratio(self, workload: str, server: str, other: str, connections: int) -> float | None:
+        """Throughput of one server over that of another: the median of the rounds' own ratios."""
+        ours, theirs = (self.closed(workload, name, connections) for name in (server, other))
+        ratios = [mine.per_s / yours.per_s for mine, yours in zip(ours, theirs, strict=False) if yours.per_s]
+        return statistics.median(ratios) if ratios else None

@@ -1,0 +1,138 @@
+"""What is asked of the servers: a model, and the bytes that are posted to it."""
+
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from models.bundle import Bundle
+from models.repository import Repository
+
+ROOT = Path(__file__).resolve().parent.parent
+PHOTOGRAPHS = tuple(ROOT / "docs" / "images" / f"{name}.jpg" for name in ("china", "flower"))
+TINY = 32
+TINY_BODIES = 16
+LARGE_WIDTH = 1920
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A model under a name, how it is published, and what is posted to it."""
+
+    name: str
+    model: str
+    publish: Sequence[str]
+    content_type: str
+    bodies: Callable[[], list[bytes]]
+    prepare: Callable[[Path], None] = lambda _scratch: None
+
+
+class TinyNet(nn.Module):
+    """Two convolutions: so little work that everything but the model shows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(3, 8, 3, stride=2), nn.ReLU(), nn.Conv2d(8, 16, 3, stride=2), nn.ReLU()
+        )
+        self.head = nn.Linear(16, 10)
+
+    def forward(self, images_NCHW: Tensor) -> Tensor:
+        """Return logits of shape NK."""
+        logits_NK: Tensor = self.head(self.features(images_NCHW).mean((2, 3)))
+        return logits_NK
+
+
+def _tiny_files(scratch: Path) -> None:
+    torch.manual_seed(0)
+    torch.jit.script(TinyNet().eval()).save(str(scratch / "tiny.pt"))
+    (scratch / "tiny.txt").write_text("".join(f"label {index}\n" for index in range(10)))
+
+
+def _photographs() -> list[bytes]:
+    return [path.read_bytes() for path in PHOTOGRAPHS]
+
+
+def _tiny_bodies() -> list[bytes]:
+    photograph = Image.open(PHOTOGRAPHS[0])
+    places = [(37 * index % 600, 53 * index % 380) for index in range(TINY_BODIES)]
+    return [_jpeg(photograph.crop((x, y, x + TINY, y + TINY))) for x, y in places]
+
+
+def _large_photographs() -> list[bytes]:
+    opened = [Image.open(path) for path in PHOTOGRAPHS]
+    return [
+        _jpeg(each.resize((LARGE_WIDTH, round(each.height * LARGE_WIDTH / each.width)), Image.Resampling.BICUBIC))
+        for each in opened
+    ]
+
+
+def _jpeg(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=90)
+    return buffer.getvalue()
+
+
+def _zoo(arch: str) -> tuple[str, ...]:
+    return ("torchvision", arch, "--weights", "none", "--name", arch)
+
+
+def _tiny_import(scratch: str) -> tuple[str, ...]:
+    files = (f"{scratch}/tiny.pt", "--labels", f"{scratch}/tiny.txt")
+    return ("import", *files, "--task", "image", "--size", str(TINY), "--name", "tiny")
+
+
+JPEG = "image/jpeg"
+SCRATCH = "{scratch}"
+WORKLOADS = {
+    each.name: each
+    for each in (
+        Workload("tiny", "tiny", _tiny_import(SCRATCH), JPEG, _tiny_bodies, _tiny_files),
+        Workload("resnet18", "resnet18", _zoo("resnet18"), JPEG, _photographs),
+        Workload("resnet50", "resnet50", _zoo("resnet50"), JPEG, _photographs),
+        Workload("efficientnet", "imagenet", ("imagenet",), JPEG, _photographs),
+        Workload("large", "resnet18", _zoo("resnet18"), JPEG, _large_photographs),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a workload's model is: the repository for Lantern, and a folder of plain files for everyone else."""
+
+    models_dir: Path
+    folder: Path
+
+
+def lay_out(workload: Workload, scratch: Path) -> Place:
+    """Publish a workload's model and lay out the very same file for the peers."""
+    place = Place(scratch / "models" / workload.model, scratch / "plain" / workload.model)
+    if not place.models_dir.exists():
+        workload.prepare(scratch)
+        words = [word.replace(SCRATCH, str(scratch)) for word in workload.publish]
+        command = [sys.executable, "-m", "training", *words, "--models-dir", str(place.models_dir)]
+        subprocess.run(command, check=True, cwd=ROOT, stdout=sys.stderr)
+    bundle = Repository(place.models_dir).open(workload.model)
+    place.folder.mkdir(parents=True, exist_ok=True)
+    _write_plainly(bundle, place.folder)
+    return place
+
+
+def _write_plainly(bundle: Bundle, folder: Path) -> None:
+    manifest = bundle.manifest
+    (folder / "model.ts.pt").write_bytes(bundle.read(manifest.backends[0].file))
+    (folder / "labels.json").write_text(json.dumps(manifest.labels))
+    if manifest.decode is not None:
+        task = {"kind": "image", "size": manifest.decode.size, "shorter_side": manifest.decode.shorter_side}
+    else:
+        assert manifest.tokenize is not None, "the manifest's own check: it has one of the two"  # noqa: S101
+        (folder / "tokenizer.json").write_bytes(bundle.read(manifest.tokenize.file))
+        task = {"kind": "text", "max_tokens": manifest.tokenize.max_tokens}
+    (folder / "task.json").write_text(json.dumps(task))

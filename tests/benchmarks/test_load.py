@@ -1,0 +1,208 @@
+"""The load client against servers whose behaviour is known to the byte and to the millisecond."""
+
+import asyncio
+import shutil
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from benchmarks.load import Outcome, Pattern, load, post
+
+pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="the load client needs a C compiler")
+
+BODY = b"x" * 5000
+ASK = post("/predict", BODY, "image/jpeg", {"X-Request-Timeout-Ms": "500"})
+GOOD = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+BUSY = b'HTTP/1.1 503 Busy\r\nContent-Length: 4\r\nRetry-After: 1\r\n\r\n"no"'
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\no\r\n0A\r\nkkkkkkkkkk\r\n0\r\n\r\n"
+LAST = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok"
+UNSIZED = b"HTTP/1.1 200 OK\r\n\r\nok"
+
+Answer = Callable[[bytes, asyncio.StreamWriter], Awaitable[bool]]
+
+
+@contextmanager
+def answering(answer: Answer) -> Iterator[int]:
+    """Serve in a thread: `answer` gets each request's head, and says whether the connection is kept."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            kept = True
+            while kept:
+                head = await reader.readuntil(b"\r\n\r\n")
+                assert await reader.readexactly(len(BODY)) == BODY
+                kept = await answer(head, writer)
+                await writer.drain()
+        except (asyncio.IncompleteReadError, asyncio.CancelledError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+    ready = threading.Event()
+    running: list[tuple[int, asyncio.AbstractEventLoop, asyncio.Event]] = []
+
+    async def main() -> None:
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        running.append((server.sockets[0].getsockname()[1], asyncio.get_running_loop(), asyncio.Event()))
+        ready.set()
+        await running[0][2].wait()
+        server.close()
+
+    # asyncio.run also ends what still serves a connection.
+    thread = threading.Thread(target=lambda: asyncio.run(main()))
+    thread.start()
+    assert ready.wait(10)
+    port, loop, stop = running[0]
+    try:
+        yield port
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join()
+
+
+def always(reply: bytes, *, kept: bool = True) -> Answer:
+    async def answer(_head: bytes, writer: asyncio.StreamWriter) -> bool:
+        writer.write(reply)
+        return kept
+
+    return answer
+
+
+def ask(answer: Answer, **pattern: float) -> Outcome:
+    with answering(answer) as port:
+        return load(port, [ASK], Pattern.model_validate({"connections": 4, "seconds": 0.3, **pattern}))
+
+
+@pytest.mark.parametrize(
+    ("reply", "kept", "text"),
+    [
+        (GOOD, True, "ok"),
+        (CHUNKED, True, "o\r\nkkkkkkkkkk\r\n"),
+        (LAST, False, "ok"),
+        (UNSIZED, False, "ok"),
+        (b"HTTP/1.1 100 Continue\r\n\r\n" + GOOD, True, "ok"),
+    ],
+)
+def test_every_shape_of_answer_is_read(reply: bytes, kept: bool, text: str) -> None:
+    outcome = ask(always(reply, kept=kept))
+
+    assert outcome.accepted_ms.count > 10
+    assert (outcome.statuses, outcome.broken) == ({200: outcome.accepted_ms.count}, 0)
+    assert outcome.samples == {200: text}
+    assert (outcome.connects == 4) == kept
+
+
+def test_refusals_are_counted_apart() -> None:
+    turn = 0
+
+    async def answer(_head: bytes, writer: asyncio.StreamWriter) -> bool:
+        nonlocal turn
+        turn += 1
+        writer.write(GOOD if turn % 2 else BUSY)
+        return True
+
+    outcome = ask(answer, connections=1)
+
+    assert abs(outcome.statuses[200] - outcome.statuses[503]) <= 1
+    assert outcome.refused == outcome.statuses[503]
+    assert outcome.in_time == outcome.statuses[200]
+
+
+def test_a_lost_connection_is_told() -> None:
+    async def answer(_head: bytes, writer: asyncio.StreamWriter) -> bool:
+        writer.transport.abort()
+        return False
+
+    outcome = ask(answer)
+
+    assert outcome.broken > 0
+    assert outcome.statuses == {}
+
+
+def test_an_idle_connection_that_the_server_closed_costs_no_request() -> None:
+    outcome = ask(always(GOOD, kept=False), connections=2)
+
+    assert outcome.broken == 0
+    assert outcome.statuses[200] > 10
+
+
+def test_latency_is_the_servers() -> None:
+    async def answer(_head: bytes, writer: asyncio.StreamWriter) -> bool:
+        await asyncio.sleep(0.05)
+        writer.write(GOOD)
+        return True
+
+    outcome = ask(answer, connections=1, seconds=1)
+
+    assert outcome.accepted_ms.p50 is not None
+    assert 50 <= outcome.accepted_ms.p50 < 75
+    assert 12 <= outcome.statuses[200] <= 20
+
+
+def test_the_warm_up_is_not_counted() -> None:
+    begun = 0
+
+    async def answer(_head: bytes, writer: asyncio.StreamWriter) -> bool:
+        nonlocal begun
+        begun += 1
+        await asyncio.sleep(0.01)
+        writer.write(GOOD)
+        return True
+
+    outcome = ask(answer, connections=1, seconds=0.4, warmup_s=0.4)
+
+    assert outcome.statuses[200] < 0.75 * begun
+
+
+def test_an_open_loop_keeps_its_rate_whatever_the_server_does() -> None:
+    outcome = ask(always(GOOD), connections=64, seconds=1, rate=500)
+
+    assert outcome.begun == outcome.accepted_ms.count == outcome.in_time
+    # A Poisson count of mean 500: five standard deviations are 112.
+    assert abs(outcome.begun - 500) < 112
+
+
+def test_an_open_loop_is_a_matter_of_its_seed() -> None:
+    counts = [ask(always(GOOD), connections=64, rate=300, seed=seed).begun for seed in (1, 1, 2, 3, 4)]
+
+    assert counts[0] == counts[1]
+    assert len(set(counts)) > 1
+
+
+def test_a_stall_is_charged_to_every_request_that_was_to_start_in_it() -> None:
+    stalled = False
+
+    async def answer(_head: bytes, writer: asyncio.StreamWriter) -> bool:
+        nonlocal stalled
+        if not stalled:
+            stalled = True
+            await asyncio.sleep(0.5)
+        writer.write(GOOD)
+        return True
+
+    # One connection only: what comes during the stall waits for it, and none of it is left out.
+    outcome = ask(answer, connections=1, seconds=1, rate=200, deadline_ms=100)
+
+    assert outcome.accepted_ms.count == outcome.begun
+    assert outcome.accepted_ms.max is not None
+    assert outcome.accepted_ms.max >= 500
+    assert outcome.in_time < 0.75 * outcome.accepted_ms.count
+
+
+def test_what_is_never_answered_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.load.PATIENCE_S", 0.2)
+    never = asyncio.Event()
+
+    async def answer(_head: bytes, _writer: asyncio.StreamWriter) -> bool:
+        try:
+            await asyncio.wait_for(never.wait(), 1)
+        except TimeoutError:
+            return False
+        return True
+
+    outcome = ask(answer, connections=32, rate=50)
+
+    assert outcome.statuses == {}
+    assert outcome.unanswered == outcome.begun > 0
