@@ -14,14 +14,15 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
 from typing import Any
 
 from torch import Tensor
 
 from app.errors import DeadlineExceeded, Draining, InferenceFailed, InternalError, Overloaded, ServingError
-from app.items import Item
+from app.items import Item, is_quick
 from app.latency import LatencyCurve
-from app.workers import Clock, Job, Share, Workers
+from app.workers import Backlog, Clock, Job, Share, Workers
 
 logger = logging.getLogger(__name__)
 
@@ -163,8 +164,8 @@ class Batcher:
         self._closed = False
         # Replaced whole, by whoever holds the lock: the event loop reads it without.
         self._running: tuple[Running, ...] = ()
-        crew.runners.add(self, self._unrun_s)
-        crew.decoders.count(self._undecoded_s)
+        crew.runners.add(self, self._unrun)
+        crew.decoders.count(self._undecoded_work)
 
     @property
     def open_tickets(self) -> int:
@@ -223,7 +224,8 @@ class Batcher:
         tickets, self._submitted = self._submitted, []
         with self._lock:
             self._undecoded += len(tickets)
-        self._crew.decoders.submit([partial(self._decode, ticket) for ticket in tickets])
+        for quick, same in groupby(tickets, lambda ticket: ticket.item is None or is_quick(ticket.item)):
+            self._crew.decoders.submit([partial(self._decode, ticket) for ticket in same], quick=quick)
 
     def put(self, ticket: Ticket, example: Tensor) -> None:
         """Queue a ticket's decoded example; from any thread."""
@@ -265,8 +267,8 @@ class Batcher:
         with self._lock:
             self._closed = True
             self._ready.clear()
-        self._crew.runners.remove(self, self._unrun_s)
-        self._crew.decoders.discount(self._undecoded_s)
+        self._crew.runners.remove(self, self._unrun)
+        self._crew.decoders.discount(self._undecoded_work)
         self._crew.close()
         error = Draining("the service stopped before this item was reached")
         self._settle([(ticket, error) for ticket in self._open])
@@ -302,20 +304,21 @@ class Batcher:
     def _own_s(self, count: int) -> float:
         # An idle model is asked only what no batch ever beat: a slow spell must not refuse the very request that
         # would show it to be over.
+        # Several items are shared by the threads.
+        each = math.ceil(count / self._crew.runners.threads)
         if self._open:
-            return self._decode_s + self.curve.work_s(count)
-        full, rest = divmod(count, self._max_batch_size)
+            return self._decode_s * math.ceil(count / self._crew.decoders.threads) + self.curve.work_s(each)
+        full, rest = divmod(each, self._max_batch_size)
         return full * self.curve.least_s(self._max_batch_size) + (self.curve.least_s(rest) if rest else 0.0)
 
-    def _undecoded_s(self, _now_s: float) -> float:
-        return (len(self._submitted) + self._undecoded) * self._decode_s
+    def _undecoded_work(self, _now_s: float) -> Backlog:
+        return Backlog(0.0, (len(self._submitted) + self._undecoded) * self._decode_s)
 
-    def _unrun_s(self, now_s: float) -> float:
-        """Seconds of one thread that running batches still want, and those that wait."""
+    def _unrun(self, now_s: float) -> Backlog:
         running = self._running
         left_s = sum(batch.threads * max(0.0, batch.until_s - now_s) for batch in running)
         wanted = sum(ticket in self._open for batch in running for ticket in batch.tickets)
-        return left_s + self.curve.work_s(len(self._open) - wanted)
+        return Backlog(left_s, self.curve.work_s(max(0, len(self._open) - wanted)))
 
     def _decode(self, ticket: Ticket) -> None:
         try:

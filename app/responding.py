@@ -101,9 +101,10 @@ def to_predictions(
 
 def _name(scores_K: NDArray[np.float32], labels: Sequence[str], top_k: int) -> Prediction:
     # By numpy: each of torch's operations gives up the interpreter's lock, and has to wait for it again.
-    places = np.sort(scores_K.argpartition(-top_k)[-top_k:]) if top_k < len(labels) else np.arange(len(labels))
-    # Of equal scores the earlier label comes first.
-    best = places[(-scores_K[places]).argsort(kind="stable")].tolist()
+    least = np.partition(scores_K, -top_k)[-top_k] if top_k < len(labels) else 0.0
+    # Of equal scores the earlier label comes first, also of those of which not all are named.
+    places = np.flatnonzero(scores_K >= least)
+    best = places[(-scores_K[places]).argsort(kind="stable")][:top_k].tolist()
     top = [{"label": labels[place], "score": round(float(scores_K[place]), DECIMALS)} for place in best]
     return {**top[0], "top": top}
 

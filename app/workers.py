@@ -1,9 +1,9 @@
 """CPU threads that decode and run batches, for every model: an idle one takes what is there.
 
-Jobs (decoding) come first in, first out. Sources (models) have batches to run; a full one goes before jobs, so
-that memory is not filled with what waits, and one that is not goes after them, so that batches grow while there is
-something to decode. Nobody waits for a batch to fill unless a source says so. Nothing polls: an idle thread sleeps
-until it is told of work.
+Jobs (decoding) and batches go by age: what has waited longest is next, so that no model starves another, and
+batches grow while there is older work to decode. Only a full batch goes at once, so that memory is not filled with
+what waits. Nobody waits for a batch to fill unless a source says so. Nothing polls: an idle thread sleeps until
+it is told of work.
 """
 
 import logging
@@ -11,17 +11,36 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Protocol, Self
+from typing import NamedTuple, Protocol, Self
 
 logger = logging.getLogger(__name__)
 
 # To wake a thread and to hand the interpreter's lock to and fro costs about as much as it could save of this.
 WORTH_WAKING_S = 0.002
+# Threads that may run a batch on every core: one does while it is alone, and another if that one is held up.
+MOST_WIDE = 2
 
 Job = Callable[[], None]
 Clock = Callable[[], float]
-# Now -> seconds of one thread that are owed.
-Backlog = Callable[[float], float]
+
+
+class Backlog(NamedTuple):
+    """Seconds of one thread that are owed to what runs, and to what waits."""
+
+    running_s: float
+    waiting_s: float
+
+
+# Now -> what is owed.
+Owed = Callable[[float], Backlog]
+
+
+class Waiting(NamedTuple):
+    """A job, since when it waits, and whether it is known to take next to no time."""
+
+    since_s: float
+    quick: bool
+    job: Job
 
 
 class Source(Protocol):
@@ -68,12 +87,14 @@ class Workers:
 
     def __init__(self, threads: int, name: str = "work", clock: Clock = time.monotonic) -> None:
         self.threads = threads
-        self.lock = threading.Condition()
+        self.lock = threading.RLock()
         self._clock = clock
-        self._jobs: deque[Job] = deque()
+        self._jobs: deque[Waiting] = deque()
         self._sources: list[Source] = []
-        self._backlogs: list[Backlog] = []
-        self._idle = 0
+        self._owed: list[Owed] = []
+        # Whoever slept last is woken first: with little to do it is always the same thread, whose caches are warm.
+        self._sleeping: list[threading.Semaphore] = []
+        self._wide: set[int] = set()
         self._running_batches = 0
         self._closed = False
         self._own: set[int] = set()
@@ -87,38 +108,45 @@ class Workers:
             thread.start()
         return self
 
-    def submit(self, jobs: Sequence[Job]) -> None:
-        """Have jobs done, in order; from any thread."""
+    def submit(self, jobs: Sequence[Job], *, quick: bool = False) -> None:
+        """Have jobs done, in order; from any thread.
+
+        Args:
+            jobs: What to do.
+            quick: They are known to take next to no time: another thread need not be woken for each.
+        """
         with self.lock:
-            self._jobs.extend(jobs)
-            # One begins; it wakes others while more is left than it is worth.
+            now_s = self._clock()
+            self._jobs.extend(Waiting(now_s, quick, job) for job in jobs)
+            # One begins; it wakes others while it is worth it.
             self._wake()
 
-    def add(self, source: Source, backlog_s: Backlog) -> None:
-        """Serve a source from now on, and count its backlog."""
+    def add(self, source: Source, owed: Owed) -> None:
+        """Serve a source from now on, and count what it is owed."""
         with self.lock:
             self._sources.append(source)
-        self.count(backlog_s)
+        self.count(owed)
 
-    def remove(self, source: Source, backlog_s: Backlog) -> None:
+    def remove(self, source: Source, owed: Owed) -> None:
         """Take nothing more from a source."""
         with self.lock:
             self._sources.remove(source)
-        self.discount(backlog_s)
+        self.discount(owed)
 
-    def count(self, backlog_s: Backlog) -> None:
-        """Take a backlog into account; on the event loop, as everything of backlogs."""
-        self._backlogs.append(backlog_s)
+    def count(self, owed: Owed) -> None:
+        """Take what is owed into account; on the event loop, as everything of backlogs."""
+        self._owed.append(owed)
 
-    def discount(self, backlog_s: Backlog) -> None:
+    def discount(self, owed: Owed) -> None:
         """Take it into account no more."""
-        self._backlogs.remove(backlog_s)
+        self._owed.remove(owed)
 
     def wait_s(self, now_s: float) -> float:
         """Seconds until work that comes now is expected to be begun; on the event loop."""
-        if self._idle and not self._jobs:
+        backlog = self._backlog(now_s)
+        if self._sleeping and not backlog.waiting_s:
             return 0.0
-        return self._owed_s(now_s) / self.threads
+        return sum(backlog) / self.threads
 
     def tell(self) -> None:
         """A source has something new; with the lock held. A thread of these looks by itself when it is done."""
@@ -130,7 +158,8 @@ class Workers:
         with self.lock:
             self._closed = True
             self._jobs.clear()
-            self.lock.notify_all()
+            while self._sleeping:
+                self._wake()
 
     def join(self, patience_s: float) -> None:
         """Wait so long for the threads to end."""
@@ -139,63 +168,90 @@ class Workers:
             if thread.ident is not None:
                 thread.join(max(0.0, give_up_s - time.monotonic()))
 
+    def _wake(self) -> None:
+        if self._sleeping:
+            self._sleeping.pop().release()
+
     def _waits(self) -> bool:
         return bool(self._jobs) or any(source.due_s is not None for source in self._sources)
 
-    def _owed_s(self, now_s: float) -> float:
-        return sum(backlog_s(now_s) for backlog_s in self._backlogs)
-
-    def _wake(self) -> None:
-        if self._idle:
-            self.lock.notify()
+    def _backlog(self, now_s: float) -> Backlog:
+        owed = [each(now_s) for each in self._owed]
+        return Backlog(sum(each.running_s for each in owed), sum(each.waiting_s for each in owed))
 
     def _work(self) -> None:
+        awake = threading.Semaphore(0)
         with self.lock:
             self._own.add(threading.get_ident())
-        while (taken := self._take()) is not None:
-            job, is_batch = taken
-            try:
-                job()
-            except Exception:
-                # Jobs answer for their own failures; a thread must outlive one that does not.
-                logger.exception("a job failed")
-            finally:
-                if is_batch:
-                    with self.lock:
-                        self._running_batches -= 1
+        while (work := self._take(awake)) is not None:
+            self._do(work)
+            # A sleeping thread must not keep a model alive that was swapped out.
+            del work
 
-    def _take(self) -> tuple[Job, bool] | None:
-        with self.lock:
-            while not self._closed:
-                taken = self._next()
-                if taken is not None:
-                    self._running_batches += taken[1]
-                    # What is left is somebody else's, if anybody is free and it is worth waking them.
-                    if self._idle and self._waits() and self._owed_s(self._clock()) > WORTH_WAKING_S:
-                        self._wake()
-                    return taken
-                self._idle += 1
-                self.lock.wait(self._until_due_s())
-                self._idle -= 1
-            return None
+    def _do(self, work: Waiting | Job) -> None:
+        is_batch = not isinstance(work, Waiting)
+        try:
+            (work.job if isinstance(work, Waiting) else work)()
+        except Exception:
+            # Jobs answer for their own failures; a thread must outlive one that does not.
+            logger.exception("a job failed")
+        finally:
+            if is_batch:
+                with self.lock:
+                    self._running_batches -= 1
 
-    def _next(self) -> tuple[Job, bool] | None:
+    def _take(self, awake: threading.Semaphore) -> Waiting | Job | None:
+        while True:
+            with self.lock:
+                if self._closed:
+                    return None
+                work = self._next()
+                if work is not None:
+                    self._wake_another_after(work)
+                    return work
+                self._sleeping.append(awake)
+                until_due_s = self._until_due_s()
+            if not awake.acquire(timeout=until_due_s):
+                with self.lock:
+                    # Woken just now all the same: that is taken, or it would count for the next sleep.
+                    if awake in self._sleeping:
+                        self._sleeping.remove(awake)
+                    else:
+                        awake.acquire()
+
+    def _wake_another_after(self, work: Waiting | Job) -> None:
+        """What is left is somebody else's, if anybody is free, and if it is worth waking them.
+
+        Behind a job that may take any time nothing is left waiting, however little it is.
+        """
+        if not self._sleeping or not self._waits():
+            return
+        known = not isinstance(work, Waiting) or work.quick
+        if not known or sum(self._backlog(self._clock())) > WORTH_WAKING_S:
+            self._wake()
+
+    def _next(self) -> Waiting | Job | None:
         now_s = self._clock()
-        due = [source for source in self._sources if (at_s := source.due_s) is not None and at_s <= now_s]
-        for source in due:
-            if source.full and (job := self._batch(source, len(due))):
-                return job, True
-        if self._jobs:
-            return self._jobs.popleft(), False
-        # The one that has waited longest, so that a busy model does not starve a quiet one.
-        for source in sorted(due, key=lambda each: each.due_s or 0.0):
-            if job := self._batch(source, len(due)):
-                return job, True
-        return None
+        waiting = [(at_s, source) for source in self._sources if (at_s := source.due_s) is not None]
+        due = sorted((each for each in waiting if each[0] <= now_s), key=lambda each: each[0])
+        for at_s, source in due:
+            older = not self._jobs or at_s < self._jobs[0].since_s
+            if (source.full or older) and (job := self._batch(source, len(due))):
+                self._running_batches += 1
+                return job
+        return self._jobs.popleft() if self._jobs else None
 
     def _batch(self, source: Source, sources_due: int) -> Job | None:
-        alone = self._idle == self.threads - 1 and not self._jobs and sources_due == 1
-        return source.take(Share(takers=self.threads - self._running_batches, alone=alone))
+        nothing_else = len(self._sleeping) == self.threads - 1 and not self._jobs and sources_due == 1
+        share = Share(self.threads - self._running_batches, alone=nothing_else and self._may_go_wide())
+        return source.take(share)
+
+    def _may_go_wide(self) -> bool:
+        # Each thread that ever runs a batch on several keeps as many helpers of its own for good.
+        own = threading.get_ident()
+        if len(self._wide) < MOST_WIDE:
+            self._wide.add(own)
+        return own in self._wide
 
     def _until_due_s(self) -> float | None:
         due = [at_s for source in self._sources if (at_s := source.due_s) is not None]

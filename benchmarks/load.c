@@ -155,7 +155,7 @@ static void begin(Connection *connection, int64_t start_ns) {
     connection->request = &requests[next_request++ % request_count];
     connection->start_ns = start_ns;
     connection->sent = connection->head_size = 0;
-    if (measured(start_ns, start_ns)) begun++;
+    if (!open_loop && measured(start_ns, start_ns)) begun++;
     if (connection->stage == CLOSED) {
         open_connection(connection);
         return;
@@ -182,6 +182,7 @@ static void go_on(Connection *connection) {
 }
 
 static void arrive(int64_t start_ns) {
+    if (measured(start_ns, start_ns)) begun++;
     if (idle_count) {
         begin(&connections[idle[--idle_count]], start_ns);
     } else if (opened < connection_count) {
@@ -398,7 +399,8 @@ static void run(double rate, int64_t patience_ns) {
             Connection *each = &connections[index];
             if (each->stage != CLOSED && each->stage != IDLE && measured(each->start_ns, each->start_ns)) unanswered++;
         }
-    unanswered += waiting_count;
+    for (; waiting_count; waiting_count--, waiting_first = (waiting_first + 1) % waiting_room)
+        if (measured(waiting[waiting_first], waiting[waiting_first])) unanswered++;
 }
 
 static int ascending(const void *a, const void *b) {

@@ -84,7 +84,7 @@ def _open(results: Results, workload: str) -> str:
             good = results.median(outcomes, lambda outcome: outcome.goodput_per_s)
             p99 = results.median(outcomes, _p99)
             asked = results.median(outcomes, lambda outcome: outcome.begun / outcome.seconds)
-            cells.append(f"{_number(good)} of {_number(asked)} ({_number(p99)})")
+            cells.append(f"{_number(good)} of {_number(asked)} ({_number(p99)}){_lost(outcomes)}")
         if any(results.open(workload, server, share) for share in shares):
             rows.append([server, *cells])
     title = (
@@ -146,6 +146,11 @@ def _p99(outcome: Outcome) -> float | None:
 def _failures(outcomes: Iterable[Outcome]) -> str:
     failed = sum(outcome.refused + outcome.broken for outcome in outcomes)
     return f", {failed} failed" if failed else ""
+
+
+def _lost(outcomes: Iterable[Outcome]) -> str:
+    lost = sum(outcome.broken + outcome.unanswered for outcome in outcomes)
+    return f", {lost} never answered" if lost else ""
 
 
 def _number(value: float | None) -> str:

@@ -4,18 +4,28 @@ The same codec as Pillow's, so the same pixels. What is not plain (oriented, in 
 left to Pillow: here that is no error, but None. Axes: H height, W width, C channels.
 """
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
+from models.errors import UndecodableImage
+
 MAGIC = b"\xff\xd8"
 # Baseline, extended and progressive, of 8 bits: ITU-T T.81, table B.1.
 PLAIN_FRAMES = (0xC0, 0xC1, 0xC2)
 OTHER_FRAMES = frozenset({0xC3, *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0)})
-APP1, START_OF_SCAN, FILL = 0xE1, 0xDA, 0xFF
-EXIF = b"Exif\0\0"
+APP1, START_OF_SCAN = 0xE1, 0xDA
+# Both may say how the image is to be turned.
+EXIF, IN_XMP = b"Exif\0\0", b"Orientation"
+# Markers without a length, which have no place in a header, and what is none.
+BARE = frozenset({0x00, 0x01, *range(0xD0, 0xDA)})
+AFTER_FILL = re.compile(rb"[^\xff]")
+# Encoders write a dozen; large colour profiles and previews a few hundred.
+MOST_SEGMENTS = 5_000
+LEFT_TO_PILLOW = OTHER_FRAMES | BARE
 COLORSPACES = {1: "GRAY", 3: "RGB"}
 # A decoder halves cheaply; the sizes between cost more than the whole.
 EIGHTHS = (1, 2, 4)
@@ -35,25 +45,29 @@ class Frame:
 def read_frame(data: bytes) -> Frame | None:
     """Read the header of a plain JPEG; None if it is not plain, or none.
 
+    Raises:
+        UndecodableImage: Its header has no end that would be worth looking for.
+
     Source: ITU-T T.81, annex B.
     """
     place = len(MAGIC)
     frame = None
-    while data[place : place + 1] == b"\xff":
-        marker = data[place + 1] if place + 1 < len(data) else 0
-        if marker == FILL:
-            place += 1
-            continue
-        size = int.from_bytes(data[place + 2 : place + 4])
-        segment = place + 4
+    for _ in range(MOST_SEGMENTS):
+        marker_at = AFTER_FILL.search(data, place)
+        if marker_at is None or marker_at.start() == place:
+            return None
+        place = marker_at.start()
+        marker, size = data[place], int.from_bytes(data[place + 1 : place + 3])
         if marker == START_OF_SCAN:
             return frame
-        if marker in OTHER_FRAMES or (marker == APP1 and data[segment : segment + len(EXIF)] == EXIF):
+        if marker in LEFT_TO_PILLOW or size < 2:
+            return None
+        if marker == APP1 and _may_turn(data[place + 3 : place + 1 + size]):
             return None
         if marker in PLAIN_FRAMES:
-            frame = _frame(data[segment : segment + 6])
-        place += 2 + max(2, size)
-    return None
+            frame = _frame(data[place + 3 : place + 9])
+        place += 1 + size
+    raise UndecodableImage(f"the JPEG has over {MOST_SEGMENTS} segments before its image")
 
 
 def decode(data: bytes, frame: Frame, least_height: int, least_width: int) -> NDArray[np.uint8] | None:
@@ -68,13 +82,11 @@ def decode(data: bytes, frame: Frame, least_height: int, least_width: int) -> ND
     Returns:
         uint8 of shape HWC with the frame's channels; None if the file is damaged.
     """
-    height, width = frame.height, frame.width
-    for eighths in EIGHTHS:
-        scaled = (-(-frame.height * eighths // 8), -(-frame.width * eighths // 8))
-        if scaled[0] >= SPARE * least_height and scaled[1] >= SPARE * least_width:
-            height, width = scaled
-            break
+    height, width = _reduced(frame, SPARE * least_height, SPARE * least_width)
     try:
+        # The codec's own view of the header counts: a file may be made to show its readers different ones.
+        if simplejpeg.decode_jpeg_header(data)[:2] != (frame.height, frame.width):
+            return None
         pixels_HWC: NDArray[np.uint8] = simplejpeg.decode_jpeg(
             data,
             COLORSPACES[frame.channels],
@@ -86,6 +98,19 @@ def decode(data: bytes, frame: Frame, least_height: int, least_width: int) -> ND
     except ValueError:
         return None
     return pixels_HWC
+
+
+def _may_turn(segment: bytes) -> bool:
+    return segment.startswith(EXIF) or IN_XMP in segment
+
+
+def _reduced(frame: Frame, least_height: int, least_width: int) -> tuple[int, int]:
+    """Return the least height and width to ask the codec for; zeros ask for the image as it is."""
+    for eighths in EIGHTHS:
+        height, width = -(-frame.height * eighths // 8), -(-frame.width * eighths // 8)
+        if height >= least_height and width >= least_width:
+            return height, width
+    return 0, 0
 
 
 def _frame(start: bytes) -> Frame | None:

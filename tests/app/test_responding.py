@@ -28,7 +28,9 @@ def test_the_best_come_first_and_no_more_than_asked() -> None:
 
 
 def test_of_equal_scores_the_earlier_label_comes_first() -> None:
-    assert named([0.25, 0.25, 0.25, 0.25], 4) == ["a", "b", "c", "d"]
+    for top_k in (1, 2, 3, 4):
+        assert named([0.25, 0.25, 0.25, 0.25], top_k) == ["a", "b", "c", "d"][:top_k]
+        assert named([0.0, 1.0, 0.0, 0.0], top_k) == ["b", "a", "c", "d"][:top_k]
 
 
 @given(st.lists(st.floats(0, 1, width=32), min_size=4, max_size=4), st.integers(1, 6))

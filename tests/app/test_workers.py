@@ -2,12 +2,13 @@
 
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 
-from app.workers import Job, Share, Workers
+from app.workers import Backlog, Job, Share, Workers
 
 PATIENCE_S = 20.0
 # More than it takes to make waking another thread worth it.
@@ -65,13 +66,17 @@ class Model:
 @contextmanager
 def workers_of(threads: int, held: Held) -> Iterator[Workers]:
     workers = Workers(threads).start()
-    workers.count(lambda _: OWED_S)
+    workers.count(lambda _: Backlog(0.0, OWED_S))
     try:
         yield workers
     finally:
         held.gate.set()
         workers.close()
         workers.join(PATIENCE_S)
+
+
+def nothing_owed(_now_s: float) -> Backlog:
+    return Backlog(0.0, 0.0)
 
 
 def put(workers: Workers, model: Model, *names: str) -> None:
@@ -98,14 +103,15 @@ def test_jobs_are_done_in_order_and_at_once_by_every_thread() -> None:
         assert sorted(ends(held, 4)) == list("abcd")
 
 
-def test_a_full_batch_goes_before_jobs_and_another_after_them() -> None:
+def test_a_full_batch_goes_before_jobs_and_a_younger_one_after_them() -> None:
     held = Held()
     with workers_of(1, held) as workers:
         model = Model(held)
-        workers.add(model, lambda _: 0.0)
+        workers.add(model, nothing_owed)
         workers.submit([held.job("first")])
         held.is_running()
         workers.submit([held.job("job")])
+        model.since_s = time.monotonic()
         put(workers, model, "x", "y", "z")
         assert ends(held, 4) == ["first", "x+y", "job", "z"]
 
@@ -115,7 +121,7 @@ def test_the_model_that_waits_longest_is_next() -> None:
     with workers_of(1, held) as workers:
         busy, quiet = Model(held, best=9), Model(held, best=9)
         for model in (busy, quiet):
-            workers.add(model, lambda _: 0.0)
+            workers.add(model, nothing_owed)
         workers.submit([held.job("first")])
         held.is_running()
         busy.since_s, quiet.since_s = 2.0, 1.0
@@ -128,7 +134,7 @@ def test_a_batch_has_the_machine_to_itself_only_while_nothing_else_is_there() ->
     held = Held()
     with workers_of(2, held) as workers:
         model = Model(held)
-        workers.add(model, lambda _: 0.0)
+        workers.add(model, nothing_owed)
         put(workers, model, "lone")
         held.is_running()
         assert (model.shares[0].alone, model.shares[0].takers) == (True, 2)
@@ -141,12 +147,12 @@ def test_jobs_that_wait_leave_no_batch_the_machine() -> None:
     held = Held()
     with workers_of(2, held) as workers:
         model = Model(held, best=1)
-        workers.add(model, lambda _: 0.0)
+        workers.add(model, nothing_owed)
         with workers.lock:
             # Both threads look only after this: one finds a full batch, the other the job.
             model.waiting.append("x")
-            workers._jobs.append(held.job("job"))
-            workers.lock.notify(2)
+            workers.submit([held.job("job")])
+            workers.tell()
         held.is_running(2)
         assert not model.shares[0].alone
 
@@ -163,25 +169,43 @@ def test_a_job_that_raises_ends_no_thread(caplog: pytest.LogCaptureFixture) -> N
     assert "a job failed" in caplog.text
 
 
-def test_an_idle_service_of_work_waits_for_nothing_and_a_busy_one_for_its_backlog() -> None:
-    held = Held()
-    with workers_of(2, held) as workers:
-        workers.count(lambda _: 5.0)
-        assert workers.wait_s(0.0) == 0
-        workers.submit([held.job("a"), held.job("b")])
-        held.is_running(2)
-        assert workers.wait_s(0.0) == 3.0
-
-
-def test_a_little_work_that_waits_is_left_to_the_thread_that_is_awake() -> None:
+def test_who_is_idle_is_waited_for_only_if_something_waits_already() -> None:
     held = Held()
     workers = Workers(2).start()
-    workers.count(lambda _: 0.0001)
+    owed = [Backlog(0.0, 0.0)]
+    workers.count(lambda _: owed[0])
+    asleep(workers, 2)
+    assert workers.wait_s(0.0) == 0
+    owed[0] = Backlog(6.0, 0.0)
+    assert workers.wait_s(0.0) == 0
+    # As when a hundred are admitted at once, before any thread has looked.
+    owed[0] = Backlog(0.0, 6.0)
+    assert workers.wait_s(0.0) == 3.0
     workers.submit([held.job("a"), held.job("b")])
+    held.is_running(2)
+    owed[0] = Backlog(6.0, 0.0)
+    assert workers.wait_s(0.0) == 3.0
+    held.gate.set()
+    workers.close()
+    workers.join(PATIENCE_S)
+
+
+def asleep(workers: Workers, count: int) -> None:
+    give_up_s = time.monotonic() + PATIENCE_S
+    while len(workers._sleeping) < count:
+        assert time.monotonic() < give_up_s
+        time.sleep(0.001)
+
+
+def test_a_little_quick_work_that_waits_is_left_to_the_thread_that_is_awake() -> None:
+    held = Held()
+    workers = Workers(2).start()
+    asleep(workers, 2)
+    workers.submit([held.job("a"), held.job("b")], quick=True)
     held.is_running()
     assert held.running == {"a"}
     # What comes later wakes somebody, who does what was left as well.
-    workers.submit([held.job("c")])
+    workers.submit([held.job("c")], quick=True)
     held.is_running()
     assert held.running == {"a", "b"}
     assert sorted(ends(held, 3)) == ["a", "b", "c"]
@@ -189,16 +213,75 @@ def test_a_little_work_that_waits_is_left_to_the_thread_that_is_awake() -> None:
     workers.join(PATIENCE_S)
 
 
+def test_nothing_is_left_behind_a_job_that_may_take_any_time() -> None:
+    held = Held()
+    workers = Workers(2).start()
+    asleep(workers, 2)
+    workers.submit([held.job("large"), held.job("small")])
+    held.is_running(2)
+    assert held.running == {"large", "small"}
+    held.gate.set()
+    workers.close()
+    workers.join(PATIENCE_S)
+
+
+def test_an_older_batch_that_is_not_full_goes_before_younger_jobs() -> None:
+    held = Held()
+    with workers_of(1, held) as workers:
+        busy, quiet = Model(held, best=1), Model(held, best=9)
+        for model in (busy, quiet):
+            workers.add(model, nothing_owed)
+        workers.submit([held.job("first")])
+        held.is_running()
+        put(workers, quiet, "quiet")
+        quiet.since_s = time.monotonic()
+        # However much of another model comes later.
+        workers.submit([held.job(f"job {number}") for number in range(5)])
+        busy.since_s = time.monotonic() + 1e-6
+        put(workers, busy, "full")
+        done = ends(held, 8)
+        assert done.index("quiet") < done.index("job 0")
+
+
+def test_few_threads_ever_run_a_batch_on_every_core() -> None:
+    held = Held()
+    held.gate.set()
+    with workers_of(6, held) as workers:
+        model = Model(held, best=1)
+        workers.add(model, nothing_owed)
+        for number in range(40):
+            put(workers, model, str(number))
+            ends(held, number + 1)
+        assert len(workers._wide) <= 2
+
+
+def test_a_thread_that_sleeps_keeps_nothing_of_what_it_did() -> None:
+    class Weights:
+        pass
+
+    held = Held()
+    held.gate.set()
+    with workers_of(2, held) as workers:
+        weights = Weights()
+        kept = weakref.ref(weights)
+
+        def job(_weights: Weights = weights) -> None:
+            held.done.append("job")
+
+        workers.submit([job])
+        del job, weights
+        ends(held, 1)
+        asleep(workers, 2)
+        assert kept() is None
+
+
 def test_nothing_is_taken_from_a_source_that_was_removed() -> None:
     held = Held()
     with workers_of(1, held) as workers:
         model = Model(held)
 
-        def backlog_s(_now_s: float) -> float:
-            return 0.0
-
-        workers.add(model, backlog_s)
-        workers.remove(model, backlog_s)
+        workers.add(model, nothing_owed)
+        workers.remove(model, nothing_owed)
         put(workers, model, "x")
         workers.submit([held.job("job")])
         assert ends(held, 1) == ["job"]

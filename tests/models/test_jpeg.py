@@ -103,6 +103,39 @@ def test_what_is_not_plain_is_left_to_pillow(data: bytes) -> None:
     assert jpeg.read_frame(data) is None
 
 
+def with_a_hidden_frame() -> bytes:
+    """Two views of one file: who gives the bare marker a length skips the real frame, and finds a small one."""
+    bare = b"\xff\x01"
+    comment = b"\xff\xfe" + (400).to_bytes(2) + b"\0" * 398
+    real = encoded(noise(64, 64, 3))[2:]
+    skipped = int.from_bytes(comment[:2]) + 2
+    small = encoded(noise(8, 8, 3))[2:]
+    start = b"\xff\xd8" + bare + comment + real
+    return start + b"\0" * max(0, 4 + skipped - len(start)) + small
+
+
+def test_a_file_that_shows_its_readers_different_sizes_is_left_to_pillow() -> None:
+    data = with_a_hidden_frame()
+    assert jpeg.read_frame(data) is None
+    plain = encoded(noise(16, 16, 3))
+    assert jpeg.decode(plain, jpeg.Frame(8, 8, 3), 10_000, 10_000) is None
+
+
+@pytest.mark.parametrize("segment", [b"\xff\xe0\0\2", b"\xff" * 1000 + b"\xe0\0\2"])
+def test_a_header_without_end_is_refused_soon(segment: bytes) -> None:
+    data = b"\xff\xd8" + segment * 20_000
+    decoding = ImageDecoding(color="RGB", size=(8, 8), max_pixels=1000)
+    with pytest.raises(UndecodableImage, match="segments"):
+        decode_image(data, decoding)
+
+
+def test_an_image_oriented_by_xmp_only_is_turned_as_pillow_turns_it() -> None:
+    packet = b"http://ns.adobe.com/xap/1.0/\0<x:xmpmeta><rdf:Description tiff:Orientation='6'/></x:xmpmeta>"
+    whole = encoded(noise(8, 12, 3))
+    data = whole[:2] + b"\xff\xe1" + (len(packet) + 2).to_bytes(2) + packet + whole[2:]
+    assert jpeg.read_frame(data) is None
+
+
 def test_an_oriented_image_still_comes_upright() -> None:
     decoding = ImageDecoding(color="RGB", size=(12, 8), max_pixels=1000)
     assert decode_image(oriented(), decoding).shape == (3, 12, 8)
