@@ -5,7 +5,9 @@ left to Pillow: here that is no error, but None. Axes: H height, W width, C chan
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import simplejpeg
@@ -20,6 +22,8 @@ OTHER_FRAMES = frozenset({0xC3, *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0
 APP1, START_OF_SCAN = 0xE1, 0xDA
 # Both may say how the image is to be turned.
 EXIF, IN_XMP = b"Exif\0\0", b"Orientation"
+ORIENTATION, SHORT, UPRIGHT = 0x0112, 3, 1
+BYTE_ORDERS: Mapping[bytes, Literal["little", "big"]] = {b"II*\0": "little", b"MM\0*": "big"}
 # Markers without a length, which have no place in a header, and what is none.
 BARE = frozenset({0x00, 0x01, *range(0xD0, 0xDA)})
 AFTER_FILL = re.compile(rb"[^\xff]")
@@ -51,7 +55,7 @@ def read_frame(data: bytes) -> Frame | None:
     Source: ITU-T T.81, annex B.
     """
     place = len(MAGIC)
-    frame = None
+    frame, has_exif = None, False
     for _ in range(MOST_SEGMENTS):
         marker_at = AFTER_FILL.search(data, place)
         if marker_at is None or marker_at.start() == place:
@@ -62,8 +66,12 @@ def read_frame(data: bytes) -> Frame | None:
             return frame
         if marker in LEFT_TO_PILLOW or size < 2:
             return None
-        if marker == APP1 and _may_turn(data[place + 3 : place + 1 + size]):
-            return None
+        if marker == APP1:
+            metadata = data[place + 3 : place + 1 + size]
+            # A second directory could say otherwise than the first.
+            if (has_exif and metadata.startswith(EXIF)) or _may_turn(metadata):
+                return None
+            has_exif = has_exif or metadata.startswith(EXIF)
         if marker in PLAIN_FRAMES:
             frame = _frame(data[place + 3 : place + 9])
         place += 1 + size
@@ -95,13 +103,32 @@ def decode(data: bytes, frame: Frame, least_height: int, least_width: int) -> ND
             min_height=height,
             min_width=width,
         )
-    except ValueError:
+    except MemoryError:
+        raise
+    except Exception:  # ValueError for most damage, KeyError for a subsampling that it has no name for.
         return None
     return pixels_HWC
 
 
 def _may_turn(segment: bytes) -> bool:
-    return segment.startswith(EXIF) or IN_XMP in segment
+    """Whether metadata turn the image, or cannot be read well enough to tell."""
+    if not segment.startswith(EXIF):
+        return IN_XMP in segment
+    exif = segment[len(EXIF) :]
+    order = BYTE_ORDERS.get(exif[:4])
+    if order is None:
+        return True
+    # Exif 2.3, section 4.6.2: a count, and entries of twelve bytes: tag, type, number of values, value.
+    directory = int.from_bytes(exif[4:8], order)
+    entries = directory + 2 + 12 * int.from_bytes(exif[directory : directory + 2], order)
+    if directory < 8 or entries > len(exif):
+        return True
+    for place in range(directory + 2, entries, 12):
+        tag, kind = (int.from_bytes(exif[at : at + 2], order) for at in (place, place + 2))
+        count, value = int.from_bytes(exif[place + 4 : place + 8], order), exif[place + 8 : place + 10]
+        if tag == ORIENTATION:
+            return (kind, count, int.from_bytes(value, order)) != (SHORT, 1, UPRIGHT)
+    return False
 
 
 def _reduced(frame: Frame, least_height: int, least_width: int) -> tuple[int, int]:

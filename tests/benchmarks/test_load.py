@@ -137,8 +137,9 @@ def test_latency_is_the_servers() -> None:
     outcome = ask(answer, connections=1, seconds=1)
 
     assert outcome.accepted_ms.p50 is not None
-    assert 50 <= outcome.accepted_ms.p50 < 75
-    assert 12 <= outcome.statuses[200] <= 20
+    # Above, it is the machine's; it may be busy with something else.
+    assert 50 <= outcome.accepted_ms.p50 < 150
+    assert 6 <= outcome.statuses[200] <= 20
 
 
 def test_the_warm_up_is_not_counted() -> None:
