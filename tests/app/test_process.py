@@ -1,9 +1,11 @@
 """`python -m app` as a process: signals, logs, and the way out."""
 
 import json
+import os
 import signal
 import socket
 import threading
+import time
 from pathlib import Path
 
 import httpx
@@ -105,3 +107,30 @@ def test_a_port_in_use_ends_the_process_with_the_reason(tmp_path: Path) -> None:
         )
     assert finished.returncode != 0
     assert "address already in use" in finished.stderr
+
+
+def test_an_idle_service_leaves_the_processor_alone(shades: Repository) -> None:
+    """After lone requests, which use every core, and after some at once: under 1 % of one core."""
+    with process(shades.root, cpu_threads=4) as service:
+        service.until_ready()
+        for _ in range(5):
+            service.client.post("/predict", content=png(0), headers=PNG)
+        service.client.post("/predict", files=[("file", png(grey)) for grey in range(0, 250, 10)])
+        pid = service.popen.pid
+        # Helpers of a parallel computation may spin for a moment after it.
+        until(lambda: _processor_s(pid, within_s=0.2) <= 0.01)
+        assert _processor_s(pid, within_s=5.0) < 0.05
+        service.popen.send_signal(signal.SIGINT)
+        assert service.wait() == 0
+
+
+def _processor_s(pid: int, within_s: float) -> float:
+    """Seconds of processor time that a process takes within so many seconds."""
+    before_s = _spent_s(pid)
+    time.sleep(within_s)
+    return _spent_s(pid) - before_s
+
+
+def _spent_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
