@@ -8,6 +8,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 MOST_CLIENTS = 100_000
+# Sums of seconds are rounded: the last request of a burst must not be refused for a part of a nanosecond.
+ROUNDING_S = 1e-6
 
 
 class RateLimiter:
@@ -38,7 +40,7 @@ class RateLimiter:
         """Count a request and return 0, or count nothing and return the seconds until one will be allowed."""
         now_s = self._clock()
         debt_s = max(0.0, self._whole_again_s.get(client, now_s) - now_s)
-        if debt_s > self._tolerance_s:
+        if debt_s > self._tolerance_s + ROUNDING_S:
             return debt_s - self._tolerance_s
         self._whole_again_s[client] = now_s + debt_s + self._interval_s
         self._whole_again_s.move_to_end(client)

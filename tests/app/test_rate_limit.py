@@ -1,3 +1,4 @@
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,6 +21,13 @@ def test_a_burst_is_allowed_then_the_average() -> None:
     assert [limiter.ask("a") for _ in range(2)] == [0, 0.5]
     clock.now_s += 100
     assert [limiter.ask("a") for _ in range(4)] == [0, 0, 0, 0.5]
+
+
+@pytest.mark.parametrize("per_s", [3, 7, 49])
+def test_a_burst_is_allowed_to_its_last_request(per_s: int) -> None:
+    limiter = RateLimiter(per_s, 5, clock=Clock())
+    assert [limiter.ask("a") for _ in range(5)] == [0] * 5
+    assert limiter.ask("a") > 0
 
 
 def test_one_client_does_not_spend_what_another_has() -> None:
