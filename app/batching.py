@@ -302,12 +302,12 @@ class Batcher:
         return min(self._max_batch_size, self.curve.best_size)
 
     def _own_s(self, count: int) -> float:
-        # An idle model is asked only what no batch ever beat: a slow spell must not refuse the very request that
-        # would show it to be over.
         # Several items are shared by the threads.
         each = math.ceil(count / self._crew.runners.threads)
         if self._open:
             return self._decode_s * math.ceil(count / self._crew.decoders.threads) + self.curve.work_s(each)
+        # An idle model is asked only what no batch ever beat: a slow spell must not refuse the very request that
+        # would show it to be over.
         full, rest = divmod(each, self._max_batch_size)
         return full * self.curve.least_s(self._max_batch_size) + (self.curve.least_s(rest) if rest else 0.0)
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from app.errors import ServingError
+from models import jpeg
 from models.repository import InputKind
 
 
@@ -18,7 +19,7 @@ class Item:
 # A JPEG of so few bytes has too few blocks, and a PNG of so few pixels too few rows, to take a millisecond or two.
 QUICK_BYTES = 16_384
 QUICK_PIXELS = 65_536
-JPEG_MAGIC, PNG_MAGIC = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
+PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 
 
 def is_quick(item: Item) -> bool:
@@ -26,7 +27,7 @@ def is_quick(item: Item) -> bool:
     content = item.content
     if len(content) > QUICK_BYTES or item.base64:
         return False
-    if item.kind == "text" or content.startswith(JPEG_MAGIC):
+    if item.kind == "text" or content.startswith(jpeg.MAGIC):
         return True
     width, height = int.from_bytes(content[16:20]), int.from_bytes(content[20:24])
     return content.startswith(PNG_MAGIC) and width * height <= QUICK_PIXELS

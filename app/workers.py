@@ -61,7 +61,7 @@ class Source(Protocol):
         ...
 
 
-class Share:
+class Share(NamedTuple):
     """What a thread that takes a batch may count on.
 
     Attributes:
@@ -69,11 +69,8 @@ class Share:
         alone: Every other thread is idle and nothing else waits, so all cores are free for one batch.
     """
 
-    __slots__ = ("alone", "takers")
-
-    def __init__(self, takers: int, alone: bool) -> None:
-        self.takers = takers
-        self.alone = alone
+    takers: int
+    alone: bool
 
 
 class Workers:

@@ -82,9 +82,3 @@ class Results(BaseModel):
         """The median of a figure over rounds; None where there is none."""
         found = [value for value in map(figure, outcomes) if value is not None]
         return statistics.median(found) if found else None
-
-    def ratio(self, workload: str, server: str, other: str, connections: int) -> float | None:
-        """Throughput of one server over that of another: the median of the rounds' own ratios."""
-        ours, theirs = (self.closed(workload, name, connections) for name in (server, other))
-        ratios = [mine.per_s / yours.per_s for mine, yours in zip(ours, theirs, strict=False) if yours.per_s]
-        return statistics.median(ratios) if ratios else None

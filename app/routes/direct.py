@@ -35,7 +35,7 @@ class DirectRoutes:
     def __init__(self, app: ASGIApp, service: Service, routes: Sequence[APIRoute]) -> None:
         self._app = app
         self._service = service
-        calls = [_Call(route, route.endpoint, _query_parameters(route.endpoint)) for route in routes]
+        calls = [_Call(route, _query_parameters(route.endpoint)) for route in routes]
         self._fixed = {call.route.path: call for call in calls if "{" not in call.route.path}
         self._varying = [call for call in calls if "{" in call.route.path]
 
@@ -68,13 +68,13 @@ class DirectRoutes:
 @dataclass(frozen=True)
 class _Call:
     route: APIRoute
-    endpoint: Endpoint
     query: Mapping[str, TypeAdapter[Any]]
 
     async def answer(self, request: Request, service: Service, path_parameters: Mapping[str, str]) -> Response:
         query = request.scope["query_string"]
         asked = self._read(QueryParams(query)) if query else {}
-        return await self.endpoint(request=request, service=service, **path_parameters, **asked)
+        endpoint: Endpoint = self.route.endpoint
+        return await endpoint(request=request, service=service, **path_parameters, **asked)
 
     def _read(self, given: QueryParams) -> dict[str, Any]:
         asked = {}

@@ -202,9 +202,7 @@ def _reply(request: Request, answer: Answer) -> Response:
         "version": state.version,
         "request_id": state.request_id,
         "predictions": [
-            {"error": {"code": outcome.code, "detail": outcome.detail}}
-            if isinstance(outcome, ServingError)
-            else outcome
+            {"error": _item_error(outcome).model_dump()} if isinstance(outcome, ServingError) else outcome
             for outcome in answer.outcomes
         ],
         "timing_ms": answer.timing_ms,
