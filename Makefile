@@ -56,7 +56,7 @@ format: setup ## Format the code and fix what can be fixed
 lock: setup ## Write requirements/*.txt anew, with exact versions and hashes
 	$(call compile,dev,--extra dev)
 	$(call compile,training,--extra training -c requirements/dev.txt)
-	$(call compile,app,-c requirements/dev.txt)
+	$(call compile,app,--extra openvino -c requirements/dev.txt)
 
 compile = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command 'make lock' \
 	  pyproject.toml $(2) --output-file requirements/$(1).txt

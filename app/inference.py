@@ -1,11 +1,8 @@
 """A loaded model: one backend on one device, warm and checked. Axes: N items, K labels, B texts, T tokens."""
 
-import io
 import logging
 import statistics
-import threading
 import time
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
@@ -13,20 +10,16 @@ from itertools import cycle, islice
 import torch
 from torch import Tensor
 
+from app.backends import Precision, Run, runnable, usable
 from app.latency import LatencyCurve, buckets
 from models.bundle import Bundle
-from models.errors import BundleError, GoldenMismatch
+from models.errors import BackendUnavailable, BundleError, GoldenMismatch
 from models.golden import Outputs, check_golden
 from models.manifest import Backend
 from models.preparation import Preparation, preparation_of
 from models.tokenization import Tokenizer
 
 logger = logging.getLogger(__name__)
-
-# Known, decided (see TorchScriptBackend), and pinned by the torch version; once a call it would bury real news.
-warnings.filterwarnings("ignore", message=r"`torch\.jit\.\w+` is deprecated", category=FutureWarning)
-
-TORCH_VERSION: str = torch.__version__
 
 # Of each size at warm-up: so long, or so many runs.
 MEASURED_S = 0.02
@@ -38,49 +31,9 @@ LONG_S = 0.05
 # What comes alone is mostly one item; the time of larger batches follows from that of two.
 LARGEST_ALONE = 2
 
-# Loading compiles, and torch's compiler shares state between threads.
-_loading = threading.Lock()
-
 
 class ModelUnusable(BundleError):
     """The bundle is whole, but no backend of it runs on this machine and device."""
-
-
-class TorchScriptBackend:
-    """A TorchScript file, frozen on its device.
-
-    TorchScript is deprecated upstream and kept because it is the artifact that users asked for; within `app`
-    it is named only here. The file is code: what it was verified against is what makes it safe to load.
-    """
-
-    def __init__(self, content: bytes, device: torch.device) -> None:
-        # Outside inference mode: tensors made inside it would stay inference tensors for good.
-        with _loading:
-            module = torch.jit.load(io.BytesIO(content), map_location=device).eval()
-            self._module = torch.jit.freeze(module)
-        self._device = device
-
-    def __call__(self, batch: Tensor, threads: int = 1) -> Outputs:
-        """Return float32 scores of shape NK, or tokens NBT and scores NB, on the CPU.
-
-        Args:
-            batch: As the manifest's inputs say.
-            threads: CPU threads that the calling one may use for it.
-        """
-        if torch.get_num_threads() != threads:  # The number belongs to the calling thread.
-            torch.set_num_threads(threads)
-        # The mode belongs to the thread, so it is entered where the batch runs.
-        with torch.inference_mode():
-            try:
-                outputs: Outputs = self._module(batch.to(self._device))
-                if isinstance(outputs, Tensor):
-                    return outputs.float().cpu()
-                tokens_NBT, scores_NB = outputs
-                return tokens_NBT.cpu(), scores_NB.float().cpu()
-            except torch.OutOfMemoryError:
-                # The batch is tried again in halves; what this one left behind must not stand in their way.
-                torch.cuda.empty_cache()
-                raise
 
 
 @dataclass(frozen=True)
@@ -97,7 +50,7 @@ class LoadedModel:
     device: torch.device
     preparation: Preparation
     writer: Tokenizer | None
-    run: TorchScriptBackend
+    run: Run
     curve: LatencyCurve
     max_batch_size: int
 
@@ -126,6 +79,7 @@ def load(
     max_batch_size: int,
     max_pixels: int | None = None,
     threads: int = 1,
+    precision: Precision = "auto",
 ) -> LoadedModel:
     """Load, freeze and warm up a verified bundle, and run its golden check.
 
@@ -135,6 +89,7 @@ def load(
         max_batch_size: The service's limit; the tighter of this and the model's applies.
         max_pixels: Likewise, of an image.
         threads: CPU threads that a batch may use when it has the machine to itself.
+        precision: Of the bundle's backends, which may serve.
 
     Raises:
         BundleError: It cannot be used, with the reason; whatever torch raised is its cause.
@@ -145,13 +100,18 @@ def load(
     writer = Tokenizer(bundle.read(manifest.write.file)) if manifest.write else None
     reasons: list[str] = []
     mismatch: GoldenMismatch | None = None
-    for backend in (each for each in manifest.backends if device.type in each.devices):
+    for backend in usable(manifest, device, precision):
         try:
-            run = TorchScriptBackend(bundle.read(backend.file), device)
+            run = runnable(backend, bundle, device, threads)
             curve, fitting = _warm_up(run, bundle, buckets(largest), threads if device.type == "cpu" else 1)
             check_golden(bundle, backend, run)
         except GoldenMismatch as error:
+            logger.error("backend %s of %s is passed over: %s", backend.id, manifest.name, error)
             mismatch = error
+            continue
+        except BackendUnavailable as error:
+            logger.warning("backend %s of %s is passed over: %s", backend.id, manifest.name, error)
+            reasons.append(f"{backend.id}: {error}")
             continue
         except BundleError:
             raise
@@ -166,9 +126,7 @@ def load(
     raise ModelUnusable(f"{manifest.name}/{manifest.version}: {detail}")
 
 
-def _warm_up(
-    run: TorchScriptBackend, bundle: Bundle, sizes: Sequence[int], threads: int
-) -> tuple[LatencyCurve, int]:
+def _warm_up(run: Run, bundle: Bundle, sizes: Sequence[int], threads: int) -> tuple[LatencyCurve, int]:
     """Run batch sizes as often as the manifest says; return what each takes once warm, and the largest that fits.
 
     Sizes that do not fit the device's memory are left out, and so are those after throughput stopped to grow: no
@@ -200,7 +158,7 @@ def _warm_up(
     return LatencyCurve(measured_s, {threads: alone_s} if alone_s else None), fitting
 
 
-def _seconds(run: TorchScriptBackend, batch: Tensor, threads: int, repeats: int) -> float:
+def _seconds(run: Run, batch: Tensor, threads: int, repeats: int) -> float:
     times_s = [_time_s(run, batch, threads) for _ in range(repeats)]
     # The first two runs of a shape may compile, so only what follows tells its speed.
     warm_s = times_s[2:] or times_s
@@ -210,7 +168,7 @@ def _seconds(run: TorchScriptBackend, batch: Tensor, threads: int, repeats: int)
     return statistics.median(warm_s)
 
 
-def _time_s(run: TorchScriptBackend, batch: Tensor, threads: int) -> float:
+def _time_s(run: Run, batch: Tensor, threads: int) -> float:
     start_s = time.perf_counter()
     run(batch, threads)
     return time.perf_counter() - start_s

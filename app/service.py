@@ -94,7 +94,14 @@ class Service:
 
     def _load(self, bundle: Bundle) -> LoadedModel:
         settings = self.settings
-        return load(bundle, self.device, settings.max_batch_size, settings.max_image_pixels, self._workers.threads)
+        return load(
+            bundle,
+            self.device,
+            settings.max_batch_size,
+            settings.max_image_pixels,
+            self._workers.threads,
+            settings.precision,
+        )
 
     def _make_batcher(self, loaded: LoadedModel) -> Batcher:
         name, device = loaded.bundle.manifest.name, str(loaded.device)

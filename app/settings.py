@@ -45,6 +45,11 @@ class Settings(BaseSettings):
         pattern=r"^(auto|cpu|cuda(:[0-9]{1,3})?)$",
         description="auto, cpu, cuda or cuda:N; auto takes CUDA if any.",
     )
+    precision: Literal["auto", "fp32", "bf16", "int8"] = Field(
+        "auto",
+        description="Number format of the models: auto takes each one's fastest that was measured to be accurate "
+        "enough; another is taken where a model has it and the machine is made for it, and else fp32.",
+    )
     default_image_model: ModelName | None = Field(
         None,
         description="Model for images when a request names none; else defaults.json's, else the only one.",

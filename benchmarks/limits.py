@@ -47,13 +47,13 @@ def model_per_s(models_dir: Path) -> dict[str, float]:
     """Items a second of the frozen TorchScript file, for each way to run it: threads x workers, batch size."""
     import torch
 
-    from app.inference import TorchScriptBackend
+    from app.backends import TorchScriptBackend
     from models.preparation import preparation_of
     from models.repository import Repository
 
     (name,) = Repository(models_dir).names()
     bundle = Repository(models_dir).open(name)
-    run = TorchScriptBackend(bundle.read(bundle.manifest.backends[0].file), torch.device("cpu"))
+    run = TorchScriptBackend(bundle.read(bundle.manifest.torchscript.file), torch.device("cpu"))
     preparation = preparation_of(bundle.manifest, bundle.read)
     examples = [preparation.prepare(bundle.read(golden.file)) for golden in bundle.manifest.golden]
     cores = len(os.sched_getaffinity(0))

@@ -127,7 +127,7 @@ def lay_out(workload: Workload, scratch: Path) -> Place:
 
 def _write_plainly(bundle: Bundle, folder: Path) -> None:
     manifest = bundle.manifest
-    (folder / "model.ts.pt").write_bytes(bundle.read(manifest.backends[0].file))
+    (folder / "model.ts.pt").write_bytes(bundle.read(manifest.torchscript.file))
     (folder / "labels.json").write_text(json.dumps(manifest.labels))
     if manifest.decode is not None:
         task = {"kind": "image", "size": manifest.decode.size, "shorter_side": manifest.decode.shorter_side}

@@ -16,6 +16,7 @@ ModelsError
 │   ├── CurrentInvalid        CURRENT or defaults.json cannot be read or names nothing whole
 │   └── NotWritable           nothing can be published here
 ├── DeviceUnavailable         the device asked for is not on this machine
+├── BackendUnavailable        a backend wants a library or instructions that are not on this machine
 └── ExampleError              bytes that cannot become an example
     ├── UndecodableImage      not a supported, whole image
     ├── ImageTooLarge         more pixels than allowed, seen in the header
@@ -87,6 +88,10 @@ class NotWritable(RepositoryError):
 
 class DeviceUnavailable(ModelsError):
     """The device asked for is not on this machine."""
+
+
+class BackendUnavailable(ModelsError):
+    """A backend wants a library or instructions that are not on this machine."""
 
 
 class ExampleError(ModelsError):

@@ -165,7 +165,11 @@ class Calibration(Part):
 
 
 class Requires(Part):
-    """What a machine must have for a backend; None means anything will do."""
+    """What a machine must have for a backend; None means anything will do.
+
+    `torch` begins its version; `isa` names instructions of which one set is enough, with | between them;
+    `cuda_cc` is the least compute capability.
+    """
 
     torch: str | None = None
     arch: str | None = None
@@ -176,20 +180,80 @@ class Requires(Part):
 class Tolerance(Part):
     """How far a backend's scores may lie from the golden ones."""
 
-    atol: Annotated[float, Field(gt=0, lt=1)]
+    atol: Annotated[float, Field(gt=0, le=1)]
     min_top1_agreement: UnitInterval = 1.0
 
 
+class Accuracy(Part):
+    """What a backend is worth beside the TorchScript one, measured on held-out examples when it was published.
+
+    Attributes:
+        examples: How many.
+        top1_agreement: On how many of them its best label is TorchScript's.
+        metric: Its accuracy, where the labels are known.
+        metric_loss: How much less that is than TorchScript's; negative if it is more.
+    """
+
+    examples: Annotated[int, Field(ge=1)]
+    top1_agreement: UnitInterval
+    metric: UnitInterval | None = None
+    metric_loss: Annotated[float, Field(ge=-1, le=1)] | None = None
+
+
+class AccuracyLimits(Part):
+    """How much less a backend may be worth than the TorchScript one, to be in the bundle at all."""
+
+    max_metric_loss: UnitInterval = 0.005
+    min_top1_agreement: UnitInterval = 0.98
+
+    def refusal(self, accuracy: Accuracy) -> str | None:
+        """Say why a backend may not be in the bundle, if it may not."""
+        agreement, loss = accuracy.top1_agreement, accuracy.metric_loss
+        if agreement < self.min_top1_agreement:
+            wanted = f"{self.min_top1_agreement:.2%} is wanted"
+            return f"top-1 agrees on {agreement:.2%} of {accuracy.examples} examples; {wanted}"
+        if loss is not None and loss > self.max_metric_loss:
+            return f"accuracy falls by {100 * loss:.2f} points; {100 * self.max_metric_loss:.2f} are allowed"
+        return None
+
+
 class Backend(Part):
-    """One runnable form of the model."""
+    """One runnable form of the model.
+
+    Attributes:
+        weights: A second file, of formats that have one.
+        accuracy: Of every form but the TorchScript one, which is what the bundle's metrics were measured on.
+        items_per_s: On one thread of the machine that published it.
+    """
 
     id: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
-    format: Literal["torchscript"]
+    format: Literal["torchscript", "openvino"]
     file: BundlePath
+    weights: BundlePath | None = None
     devices: tuple[Literal["cpu", "cuda"], ...]
-    precision: Literal["fp32"]
+    precision: Literal["fp32", "bf16", "int8"]
     requires: Requires = Requires()
     tolerance: Tolerance
+    accuracy: Accuracy | None = None
+    items_per_s: Annotated[float, Field(gt=0)] | None = None
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The paths of all that it is made of."""
+        return (self.file,) if self.weights is None else (self.file, self.weights)
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether it is the form that all others are measured by."""
+        return (self.format, self.precision) == ("torchscript", "fp32")
+
+    @validator_of_model(mode="after")
+    def _has_its_parts(self) -> Self:
+        if (self.format == "openvino") != (self.weights is not None):
+            raise ValueError("weights: a second file goes with openvino, and only with it")
+        if (self.accuracy is None) != self.is_reference:
+            raise ValueError("accuracy: is wanted of every backend but torchscript in fp32")
+        return self
 
 
 class GoldenExample(Part):
@@ -201,7 +265,7 @@ class GoldenExample(Part):
 
 
 class Manifest(Part):
-    """Everything a bundle says of itself."""
+    """Everything a bundle says of itself; of its backends the preferred ones come first."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
     name: ModelName
@@ -222,16 +286,22 @@ class Manifest(Part):
     warmup: WarmUp = WarmUp()
     metrics: dict[str, float]
     calibration: Calibration | None = None
+    accuracy_limits: AccuracyLimits = AccuracyLimits()
     backends: Annotated[tuple[Backend, ...], Field(min_length=1)]
     golden: Annotated[tuple[GoldenExample, ...], Field(min_length=1)]
+
+    @property
+    def torchscript(self) -> Backend:
+        """The form that every bundle has, and that the others are measured by."""
+        return next(backend for backend in self.backends if backend.is_reference)
 
     @validator_of_model(mode="after")
     def _agrees_with_itself(self) -> Self:
         self._check_parts()
         self._check_shapes()
-        named = {
-            part.file for part in (*self.backends, *self.golden, self.tokenize, self.write) if part is not None
-        }
+        self._check_backends()
+        named = {part.file for part in (*self.golden, self.tokenize, self.write) if part is not None}
+        named |= {path for backend in self.backends for path in backend.files}
         if unlisted := sorted(named - set(self.files)):
             raise ValueError(f"files: {unlisted[0]} is used but not listed")
         if MANIFEST_NAME in self.files:
@@ -263,6 +333,15 @@ class Manifest(Part):
             texts, scores = (0, len(self.labels)) if self.write is None else (1, 1)
             if (len(golden.texts), len(golden.scores)) != (texts, scores):
                 raise ValueError(f"golden: {golden.file} wants {scores} scores and {texts} texts")
+
+    def _check_backends(self) -> None:
+        if len({backend.id for backend in self.backends}) != len(self.backends):
+            raise ValueError("backends: two have the same id")
+        if [backend.is_reference for backend in self.backends].count(True) != 1:
+            raise ValueError("backends: one in torchscript and fp32 is wanted, whatever others there are")
+        for backend in self.backends:
+            if backend.accuracy and (refusal := self.accuracy_limits.refusal(backend.accuracy)):
+                raise ValueError(f"backends: {backend.id}: {refusal}")
 
     @classmethod
     def parse(cls, text: bytes) -> Self:

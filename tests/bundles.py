@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from models.bundle import Bundle, describe_all
 from models.manifest import (
+    Accuracy,
     Backend,
     BuiltWith,
     GoldenExample,
@@ -28,6 +29,7 @@ from models.repository import Repository, Staging
 from models.tokenization import Tokenizer
 from tests.images import png
 from training.export import Exported, script
+from training.optimizing.openvino import convert, serialized
 from training.tokenizing import train_tokenizer
 
 LABELS = ("dark", "grey", "light")
@@ -37,10 +39,15 @@ MAX_PIXELS = 1_000_000
 class Shades(nn.Module):
     """Tells dark from grey from light: each label's score falls with the distance from its brightness."""
 
+    centres_1K: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("centres_1K", torch.tensor([[0.0, 0.5, 1.0]]))
+
     def forward(self, images_NCHW: Tensor) -> Tensor:
         brightness_N1 = images_NCHW.float().mean(dim=(1, 2, 3)).unsqueeze(1) / 255
-        centres_1K = torch.tensor([[0.0, 0.5, 1.0]], device=images_NCHW.device)
-        return torch.softmax(-20 * (brightness_N1 - centres_1K).square(), dim=1)
+        return torch.softmax(-20 * (brightness_N1 - self.centres_1K).square(), dim=1)
 
 
 class Always(nn.Module):
@@ -232,3 +239,40 @@ def _text_golden(exported: Exported, rules: dict[str, bytes]) -> GoldenExample:
     tokens_NBT, scores_NB = outputs
     text = Tokenizer(rules["target_tokenizer.json"]).decode(tokens_NBT[0, 0].tolist())
     return GoldenExample(file="0.txt", scores=(scores_NB[0, 0].item(),), texts=(text,))
+
+
+def openvino_files(content: bytes, spec: TensorSpec) -> dict[str, bytes]:
+    """The two files of a TorchScript file's OpenVINO form."""
+    graph, weights = serialized(convert(content, spec))
+    return {"model.openvino.xml": graph, "model.openvino.bin": weights}
+
+
+def openvino_backend(**changes: Any) -> Backend:
+    """What a manifest says of that form; `changes` replace fields of it."""
+    fields: dict[str, Any] = {
+        "id": "openvino-fp32",
+        "format": "openvino",
+        "file": "model.openvino.xml",
+        "weights": "model.openvino.bin",
+        "devices": ("cpu",),
+        "precision": "fp32",
+        "tolerance": Tolerance(atol=1e-4),
+        "accuracy": Accuracy(examples=50, top1_agreement=1.0),
+    }
+    return Backend(**fields | changes)
+
+
+def publish_with_openvino(
+    repository: Repository, name: str, *backends: Backend, files: dict[str, bytes] | None = None
+) -> Bundle:
+    """Publish `Shades` with its OpenVINO form before the TorchScript one; `files` replace that form's own."""
+    module = Shades()
+    with repository.staging(name) as staging:
+        spec = TensorSpec(name="images", dtype="uint8", shape=("N", *decoding().shape_CHW))
+        for path, content in (openvino_files(script(module), spec) | (files or {})).items():
+            (staging.directory / path).write_bytes(content)
+        stage(staging, name, module)
+        plain = Manifest.parse((staging.directory / "manifest.json").read_bytes())
+        forms = (*(backends or (openvino_backend(),)), plain.torchscript)
+        staging.write_manifest(plain.model_copy(update={"backends": forms}))
+        return repository.publish(name, staging)

@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Sequence
+from typing import TypeVar
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -18,6 +19,7 @@ from training.commands import (
     ImagenetOptions,
     ImportOptions,
     ListOptions,
+    OptimizeOptions,
     ReviewOptions,
     TorchvisionOptions,
     input_kind,
@@ -29,6 +31,8 @@ from training.config import Options, TrainingOptions
 from training.errors import TrainingError
 
 INTERRUPTED = 130
+
+Placed = TypeVar("Placed", Options, OptimizeOptions)
 
 
 def main() -> int:
@@ -44,14 +48,13 @@ def main() -> int:
     # Of the processes that torchrun starts, all train; the first does the rest.
     if os.environ.get("RANK", "0") != "0":
         return _make_all([each for each in wanted if isinstance(each, TrainingOptions)])
-    if isinstance(options, ListOptions):
-        return _list()
-    if isinstance(options, CompareOptions):
-        options = get_subcommand(options, is_required=False)
-        if options is None:
-            return _tell(f"compare: say on what: {', '.join(CompareOptions.model_fields)}", 2)
-    if isinstance(options, GridOptions):
-        return _compare(options)
+    match options:
+        case ListOptions():
+            return _list()
+        case CompareOptions():
+            return _compare(get_subcommand(options, is_required=False))
+        case OptimizeOptions():
+            return _optimize(_placed(command, options))
     return _make_all(wanted)
 
 
@@ -65,12 +68,10 @@ def _complaint(problem: ErrorDetails) -> str:
 
 
 def _wanted(command: Command, options: object) -> list[Options]:
-    if isinstance(options, (ListOptions, CompareOptions)):
+    if isinstance(options, (ListOptions, CompareOptions, OptimizeOptions)):
         return []
     if isinstance(options, Options):
-        # Given before the command it is meant as much as after it.
-        before = "models_dir" in command.model_fields_set - options.model_fields_set
-        return [options.model_copy(update={"models_dir": command.models_dir}) if before else options]
+        return [_placed(command, options)]
     # The starter set; any photograph and any text can then be posted without naming a model.
     root = command.models_dir
     return [
@@ -78,6 +79,12 @@ def _wanted(command: Command, options: object) -> list[Options]:
         ReviewOptions(models_dir=root, default=True),
         ImagenetOptions(models_dir=root, default=True),
     ]
+
+
+def _placed(command: Command, options: Placed) -> Placed:
+    """Fill in where the models are: given before the command it is meant as much as after it."""
+    before = "models_dir" in command.model_fields_set - options.model_fields_set
+    return options.model_copy(update={"models_dir": command.models_dir}) if before else options
 
 
 def _make_all(wanted: Sequence[Options]) -> int:
@@ -102,8 +109,12 @@ def _make(options: Options) -> int:
         return _tell("interrupted: nothing was published; a training goes on with --resume", INTERRUPTED)
     if bundle is None:
         return 0
+    return _published(bundle) or (_make_default(options) if options.default else 0)
+
+
+def _published(bundle: Bundle) -> int:
     print(f"published {bundle.manifest.name}/{bundle.manifest.version} in {bundle.directory}")
-    return _make_default(options) if options.default else 0
+    return 0
 
 
 def _train(options: TrainingOptions) -> Bundle | None:
@@ -130,6 +141,19 @@ def _import(options: Options) -> Bundle:
     raise AssertionError(f"no command for {type(options).__name__}")
 
 
+def _optimize(options: OptimizeOptions) -> int:
+    from training.optimizing.run import optimize
+    from training.progress import Progress
+
+    try:
+        bundle = optimize(options, Progress())
+    except (TrainingError, ModelsError, OSError) as error:
+        return _tell(f"nothing was published: {error}", 1)
+    except KeyboardInterrupt:
+        return _tell("interrupted: nothing was published", INTERRUPTED)
+    return _published(bundle)
+
+
 def _out_of_memory(error: Exception) -> bool:
     # torch raises a class of its own for a GPU's memory, and a plain RuntimeError for the machine's.
     return isinstance(error, MemoryError) or any(
@@ -146,7 +170,9 @@ def _make_default(options: Options) -> int:
     return 0
 
 
-def _compare(grid: GridOptions) -> int:
+def _compare(grid: object) -> int:
+    if not isinstance(grid, GridOptions):
+        return _tell(f"compare: say on what: {', '.join(CompareOptions.model_fields)}", 2)
     from training.compare.run import compare
     from training.progress import Progress
 

@@ -43,6 +43,8 @@ TABLE = "CSV, TSV, JSON Lines or Parquet file, the text ones gzipped or not."
 class FashionOptions(ImageOptions):
     """Train an image classifier on Fashion-MNIST, and publish it."""
 
+    recipe = "fashion"
+
     name: ModelName = Field("fashion", description="Name to publish under.")
     arch: str = Field("convnet", description="convnet or resnet.")
     data: Path | None = Field(None, description="Directory of the data set's idx files, gzipped or not.")
@@ -56,6 +58,8 @@ class FashionOptions(ImageOptions):
 
 class ReviewOptions(TextClassificationOptions):
     """Train a text classifier on sentences of movie reviews, and publish it."""
+
+    recipe = "reviews"
 
     name: ModelName = Field("reviews", description="Name to publish under.")
     arch: str = Field("committee", description="bag, lstm, gru, transformer or committee.")
@@ -71,6 +75,8 @@ class ReviewOptions(TextClassificationOptions):
 
 class PronounceOptions(Seq2SeqOptions):
     """Train a model that writes how a word is said, on the CMU pronouncing dictionary, and publish it."""
+
+    recipe = "pronounce"
 
     name: ModelName = Field("pronounce", description="Name to publish under.")
     arch: str = Field("seq2seq", description="seq2seq.")
@@ -93,6 +99,8 @@ class OwnDataOptions(BaseModel):
 class ImageFolderOptions(OwnDataOptions, ImageOptions):
     """Train an image classifier on images of your own, and publish it."""
 
+    recipe = "image"
+
     data: Path = Field(
         description="Folders named by class, or train/, validation/, test/ of such; or a table of paths."
     )
@@ -113,6 +121,8 @@ class ImageFolderOptions(OwnDataOptions, ImageOptions):
 class TextTableOptions(OwnDataOptions, TextClassificationOptions):
     """Train a text classifier on a table of your own, and publish it."""
 
+    recipe = "text"
+
     data: Path = Field(description=TABLE)
     text_column: str = Field("text", description="Column of the texts.")
     label_column: str = Field("label", description="Column of the labels.")
@@ -122,6 +132,8 @@ class TextTableOptions(OwnDataOptions, TextClassificationOptions):
 
 class PairTableOptions(OwnDataOptions, Seq2SeqOptions):
     """Train a model that writes a text for a text, on a table of your own, and publish it."""
+
+    recipe = "seq2seq"
 
     data: Path = Field(description=TABLE)
     source_column: str = Field("source", description="Column of the texts to read.")
@@ -187,6 +199,32 @@ CompareOptions = compare_command(
 )
 
 
+class OptimizeOptions(BaseModel):
+    """Publish a model anew, with faster forms of it beside TorchScript, if they are as accurate.
+
+    OpenVINO in fp32, in bf16 and quantized to int8, as far as this processor is made for them. They are judged on
+    the test part of the data that the model was trained on; an imported model, on pictures of your own.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    name: CliPositionalArg[ModelName] = Field(description="Name that the model is published under.")
+    models_dir: Path = Field(
+        default_factory=default_root, description=f"Model repository; {MODELS_DIR_VARIABLE} or {DEFAULT_ROOT}."
+    )
+    data: Path | None = Field(
+        None,
+        description="What it was trained on, as that command took it; of an imported model, a folder of pictures "
+        "like those that it will be asked, in folders named by label if the labels are known.",
+    )
+    max_metric_loss: float = Field(
+        0.005, ge=0, le=1, description="Gate: most accuracy that a faster form may lose; 0.005 is half a point."
+    )
+    min_agreement: float = Field(
+        0.98, ge=0, le=1, description="Gate: least share of examples on which its best label is TorchScript's."
+    )
+
+
 class ListOptions(BaseModel):
     """Show the recipes, architectures, optimizers and schedules."""
 
@@ -220,6 +258,7 @@ class Command(BaseSettings):
     imagenet: CliSubCommand[ImagenetOptions]
     torchvision: CliSubCommand[TorchvisionOptions]
     import_: CliSubCommand[ImportOptions] = Field(alias="import")
+    optimize: CliSubCommand[OptimizeOptions]
     compare: CliSubCommand[CompareOptions]  # type: ignore[valid-type]  # made of the recipes' options
     list: CliSubCommand[ListOptions]
 

@@ -30,7 +30,7 @@ LEARNING_RATES: Mapping[OptimizerName, float] = {
 }
 FULL_BATCH: frozenset[OptimizerName] = frozenset({"lbfgs", "gd"})
 # None of these has anything to do with what is learned.
-PLACES = ("models_dir", "runs_dir", "data", "file", "labels", "resume", "default")
+PLACES = ("models_dir", "runs_dir", "data", "file", "labels", "resume", "default", "optimize")
 
 
 class Options(BaseModel):
@@ -54,9 +54,15 @@ class TrainingOptions(Options):
     """What every command takes that trains."""
 
     task: ClassVar[Task]
+    # The command's name: by it, a bundle tells what data it was made from.
+    recipe: ClassVar[str]
 
     runs_dir: Path = Field(Path("runs"), description="Checkpoints and TensorBoard logs.")
     resume: bool = Field(False, description="Go on from the checkpoint of a run that was cut off.")
+    optimize: bool = Field(
+        False,
+        description="Publish faster forms of the model too, in fp32, bf16 and int8, if they are as accurate.",
+    )
     limit: Annotated[int, Field(ge=64)] | None = Field(
         None, description="Use only this many training and test examples: for a quick try."
     )

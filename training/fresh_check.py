@@ -12,6 +12,7 @@ import torch
 from models.bundle import Bundle
 from models.errors import ModelsError
 from models.golden import check_golden
+from models.openvino_graph import OpenVinoGraph
 from training.errors import GateFailed
 from training.export import Exported
 
@@ -46,6 +47,10 @@ def main(directory: Path) -> None:
     """
     bundle = Bundle.open(directory)
     for backend in bundle.manifest.backends:
+        if backend.weights is not None:
+            graph = OpenVinoGraph(bundle.read(backend.file), bundle.read(backend.weights), backend.precision)
+            check_golden(bundle, backend, graph)
+            continue
         exported = Exported(bundle.read(backend.file))
         # The golden answers are those of the file as it was exported; what is served is frozen.
         exported.freeze(torch.device("cpu"))

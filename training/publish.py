@@ -29,6 +29,7 @@ from training.export import Exported
 from training.fresh_check import check_in_fresh_process
 from training.gate import SCORE_ATOL
 from training.machine import git_commit
+from training.optimizing.backends import Optimized
 from training.report import Report, write_report
 
 MODEL_FILE = "model.ts.pt"
@@ -49,6 +50,7 @@ class Candidate:
         config: The options that it was made with.
         data_sha256: Of what it was made from.
         report: For a person.
+        optimized: Other forms of the model, the fastest first.
     """
 
     content: bytes
@@ -61,6 +63,7 @@ class Candidate:
     config: Mapping[str, Any]
     data_sha256: str
     report: Report
+    optimized: Sequence[Optimized] = ()
 
 
 def publish(candidate: Candidate, options: Options) -> Bundle:
@@ -79,11 +82,19 @@ def publish(candidate: Candidate, options: Options) -> Bundle:
         (staging.directory / MODEL_FILE).write_bytes(candidate.content)
         for path, content in candidate.files.items():
             (staging.directory / path).write_bytes(content)
+        write_optimized(staging.directory, candidate.optimized)
         golden = _write_golden(staging.directory, candidate)
         write_report(staging.directory, candidate.report)
         staging.write_manifest(_manifest(staging, candidate, options, golden))
         check_in_fresh_process(staging.directory)
         return repository.publish(options.name, staging)
+
+
+def write_optimized(directory: Path, optimized: Sequence[Optimized]) -> None:
+    """Write the files of backends into a bundle's directory; two may share them."""
+    for each in optimized:
+        for path, content in each.files.items():
+            (directory / path).write_bytes(content)
 
 
 def _write_golden(directory: Path, candidate: Candidate) -> tuple[GoldenExample, ...]:
@@ -123,6 +134,7 @@ def _manifest(
         metrics=dict(candidate.metrics),
         calibration=candidate.calibration,
         backends=(
+            *(each.backend for each in candidate.optimized),
             Backend(
                 id="torchscript-fp32",
                 format="torchscript",

@@ -5,22 +5,26 @@ import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import TypeVar
 
 import torch
 
 from models.bundle import Bundle
 from models.device import choose_device
+from models.errors import BackendUnavailable
+from models.manifest import AccuracyLimits
 from models.repository import Repository
 from training.architectures.catalogue import unused
 from training.board import Board
 from training.checkpoint import Checkpoint, alone_in
 from training.config import OptimizerName, TrainingOptions
 from training.distributed import Group
-from training.errors import OutOfRoom
+from training.errors import GateFailed, OutOfRoom
 from training.export import Exported, script
 from training.gate import check_parity
 from training.optimizers import LBFGS_HISTORY
+from training.optimizing.backends import Exporting, Optimized, optimized
 from training.pictures import draw_learning_curves
 from training.progress import Progress
 from training.publish import Candidate, publish
@@ -126,7 +130,25 @@ def _publish(task: Task, options: TrainingOptions, trained: Trained, device: str
     progress.say(
         f"trained in {trained.elapsed_s:.0f} s ({trained.precision}), kept epoch {trained.best_epoch + 1}"
     )
-    return publish(_candidate(task, options, content, trained, judgement, parity, device), options)
+    candidate = _candidate(task, options, content, trained, judgement, parity, device)
+    if options.optimize:
+        candidate = replace(candidate, optimized=_optimized(candidate, task, progress))
+    return publish(candidate, options)
+
+
+def _optimized(candidate: Candidate, task: Task, progress: Progress) -> Sequence[Optimized]:
+    sample = task.sample()
+    if sample is None:
+        progress.say("--optimize: there are no other forms of a model that writes texts")
+        return ()
+    golden = list(candidate.golden_inputs.values())
+    exporting = Exporting(candidate.content, candidate.description["inputs"][0], candidate.preparation, golden)
+    try:
+        return optimized(exporting, sample, AccuracyLimits(), progress)
+    except (BackendUnavailable, GateFailed) as error:
+        # What was trained for hours is good without them.
+        progress.say(f"--optimize: {error}")
+        return ()
 
 
 def _candidate(
@@ -157,7 +179,7 @@ def _candidate(
         files=task.files(),
         metrics=judgement.metrics,
         calibration=judgement.calibration,
-        config=options.record() | resolved,
+        config={"recipe": options.recipe} | options.record() | resolved,
         data_sha256=task.data_sha256,
         report=Report(
             title=f"{options.name}: {options.arch}",

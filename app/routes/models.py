@@ -7,7 +7,6 @@ from fastapi import APIRouter
 
 from app.bodies import IMAGE_TYPES
 from app.errors import ModelNotFound
-from app.inference import TORCH_VERSION
 from app.registry import LiveModel
 from app.routes.health import refused
 from app.routes.problems import PROBLEMS
@@ -16,6 +15,7 @@ from app.schemas import ImageLimits, Metadata, ModelInfo, ModelList, RequestLimi
 from app.service import Service
 from app.settings import Settings
 from app.version import VERSION
+from models.instructions import TORCH_VERSION
 from models.manifest import Manifest
 
 router = APIRouter(tags=["models"])

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from app.inference import TorchScriptBackend
+from app.backends import TorchScriptBackend
 from app.schemas import PredictReply, Problem
 from models.repository import Repository
 from tests.bundles import Always, decoding, publish

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from app.inference import TorchScriptBackend
+from app.backends import TorchScriptBackend
 from app.schemas import Metadata, ModelInfo, PredictReply, Problem, TextLimits
 from models.manifest import Tokenization
 from models.repository import Repository

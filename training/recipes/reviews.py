@@ -33,9 +33,9 @@ def prepare(options: ReviewOptions, progress: Progress) -> tuple[TextClassificat
     weight_N = torch.cat([torch.ones(len(reviews.train)), torch.full((len(words),), WORD_WEIGHT)])
     dataset = TextDataset(
         movie_reviews.LABELS,
-        _labelled(train),
-        _labelled(reviews.validation),
-        _labelled(reviews.test),
+        labelled(train),
+        labelled(reviews.validation),
+        labelled(reviews.test),
         movie_reviews.SHA256,
         _targets(train, options.sharpness),
         weight_N,
@@ -45,7 +45,8 @@ def prepare(options: ReviewOptions, progress: Progress) -> tuple[TextClassificat
     return task, options
 
 
-def _labelled(texts: Sequence[RatedText]) -> list[LabelledText]:
+def labelled(texts: Sequence[RatedText]) -> list[LabelledText]:
+    """Return rated texts by their label alone."""
     return [LabelledText(rated.text, rated.label) for rated in texts]
 
 

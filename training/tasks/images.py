@@ -17,6 +17,7 @@ from training.augment import erase, flip_and_shift, mix
 from training.classifier import Classifier
 from training.config import ImageOptions
 from training.datasets.images import ImageDataset
+from training.optimizing.sample import Sample, of_images
 from training.tasks.classification import ClassificationTask, description_of
 from training.tasks.task import Phase, all_at_once
 
@@ -161,6 +162,10 @@ class ImageClassification(ClassificationTask):
         """Return the number of images of each part."""
         dataset = self.dataset
         return {"train": len(dataset.train), "validation": len(dataset.validation), "test": len(dataset.test)}
+
+    def sample(self) -> Sample:
+        """Return images of the training part, and the test part."""
+        return of_images(self.dataset)
 
 
 def _fit(device: torch.device, size: int) -> bool:

@@ -263,6 +263,9 @@ class TextToText:
             "test": len(dataset.test),
         }
 
+    def sample(self) -> None:
+        """There are no other forms of a model that writes."""
+
     def _encoded(self, sources: Iterable[str]) -> Ragged:
         # Cut as the service cuts them; without `truncate` none is longer.
         return Ragged([ids[: self._options.max_tokens] for ids in self._reader.encode_all(sources)])

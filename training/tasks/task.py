@@ -12,6 +12,7 @@ from models.manifest import Calibration
 from models.preparation import Preparation
 from training.config import TrainingOptions
 from training.export import Exported
+from training.optimizing.sample import Sample
 
 
 @dataclass(frozen=True)
@@ -138,4 +139,8 @@ class Task(Protocol):
 
     def sizes(self) -> Mapping[str, int]:
         """Return the number of examples of each part."""
+        ...
+
+    def sample(self) -> Sample | None:
+        """Return what other forms of the model are judged by; None if there can be none."""
         ...

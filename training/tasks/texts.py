@@ -16,6 +16,7 @@ from training.classifier import TextClassifier
 from training.config import TextClassificationOptions
 from training.datasets.labelled_texts import LabelledText
 from training.datasets.ragged import Ragged, batches_by_length
+from training.optimizing.sample import Sample, of_texts
 from training.tasks.classification import ClassificationTask, description_of
 
 EVALUATED_AT_ONCE = 512
@@ -151,6 +152,10 @@ class TextClassification(ClassificationTask):
         """Return the number of texts of each part."""
         dataset = self.dataset
         return {"train": len(dataset.train), "validation": len(dataset.validation), "test": len(dataset.test)}
+
+    def sample(self) -> Sample:
+        """Return texts of the training part, and the test part."""
+        return of_texts(self.dataset.train, self.dataset.test, self.preparation)
 
     def _encoded(self, rules: Tokenizer, texts: Sequence[LabelledText]) -> Ragged:
         longest = self._tokenization.max_tokens

@@ -1,0 +1,1 @@
+"""Backends beside TorchScript: converted, quantized, judged on held-out examples, and published."""

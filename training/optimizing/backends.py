@@ -1,0 +1,220 @@
+"""Which other forms of an exported model are accurate enough and faster. Axes: N examples, K labels."""
+
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from models.golden import same_top_label
+from models.instructions import BF16, INT8, architecture, has_instructions
+from models.manifest import Accuracy, AccuracyLimits, Backend, Requires, TensorSpec, Tolerance
+from models.openvino_graph import OpenVinoGraph
+from models.preparation import Preparation
+from training.errors import GateFailed
+from training.export import Exported
+from training.gate import SCORE_ATOL
+from training.optimizing.openvino import convert, quantize, serialized
+from training.optimizing.sample import Sample
+from training.progress import Progress
+
+AT_ONCE = 32
+TIMED_BATCH = 8
+TIMED_ROUNDS = 5
+TIMED_S = 0.2
+# What is less than this faster is not worth its room.
+FASTER = 1.05
+# How much further off than on this machine a golden score may be on another of the same instructions.
+GOLDEN_SLACK = 2.0
+
+Scores = Callable[[Tensor], Tensor]
+# What runs a batch, and the batch -> items a second.
+Rate = Callable[[Scores, Tensor], float]
+
+
+@dataclass(frozen=True)
+class Exporting:
+    """An exported classifier, and what is needed to judge another form of it.
+
+    Attributes:
+        content: The TorchScript file.
+        spec: Of its input.
+        preparation: How its raw inputs become a batch.
+        golden: Raw inputs whose scores the service will compare.
+    """
+
+    content: bytes
+    spec: TensorSpec
+    preparation: Preparation
+    golden: Sequence[bytes]
+
+
+@dataclass(frozen=True)
+class Optimized:
+    """A backend that is accurate enough, and faster.
+
+    Attributes:
+        backend: For the manifest.
+        files: Path -> content.
+    """
+
+    backend: Backend
+    files: Mapping[str, bytes]
+
+
+def measured_rate(run: Scores, batch: Tensor) -> float:
+    """Return how many items a second a form does, on as many threads as torch may use."""
+    run(batch)
+    done, start_s = 0, time.perf_counter()
+    while (elapsed_s := time.perf_counter() - start_s) < TIMED_S:
+        run(batch)
+        done += len(batch)
+    return done / elapsed_s
+
+
+def optimized(
+    exporting: Exporting, sample: Sample, limits: AccuracyLimits, progress: Progress, rate: Rate = measured_rate
+) -> Sequence[Optimized]:
+    """Try the other forms of a model, and return those worth publishing, the fastest first.
+
+    Args:
+        exporting: The model.
+        sample: Of the data that it is for.
+        limits: How much less accurate they may be.
+        progress: Told of each form, why it is kept or not.
+        rate: How fast one is.
+
+    Raises:
+        BackendUnavailable: The libraries that make them are not installed.
+        GateFailed: OpenVINO cannot convert it, with the reason.
+    """
+    trial = _Trial(exporting, sample, limits, rate)
+    progress.say(f"torchscript-fp32: {trial.torchscript_per_s:.0f} items a second on one thread")
+    graph = convert(exporting.content, exporting.spec)
+    plain = _files("model.openvino", serialized(graph))
+    kept: list[Optimized] = []
+    for precision, instructions in (("fp32", None), ("bf16", BF16), ("int8", INT8)):
+        if instructions and not has_instructions(instructions):
+            progress.say(f"openvino-{precision}: not tried, for this processor is not made for it")
+            continue
+        try:
+            int8 = precision == "int8"
+            files = _files("model.openvino-int8", serialized(quantize(graph, sample.quantize))) if int8 else plain
+            found = trial.judge(precision, files, Requires(arch=architecture(), isa=instructions))
+        except GateFailed as error:
+            progress.say(f"openvino-{precision}: not kept: {error}")
+            continue
+        progress.say(f"{found.backend.id}: {_told(found.backend)}")
+        kept.insert(0, found)
+    return kept
+
+
+class _Trial:
+    """The TorchScript form, and others beside it.
+
+    Args:
+        exporting: The model.
+        sample: What it is judged by.
+        limits: How much less accurate another form may be.
+        rate: How fast one is.
+    """
+
+    def __init__(self, exporting: Exporting, sample: Sample, limits: AccuracyLimits, rate: Rate) -> None:
+        self._limits = limits
+        self._rate = rate
+        self._collate = exporting.preparation.collate
+        self._sample = sample
+        self._golden = self._collate([exporting.preparation.prepare(content) for content in exporting.golden])
+        reference = Exported(exporting.content)
+        self._golden_NK = reference.scores(self._golden)
+        reference.freeze(torch.device("cpu"))
+        self._reference: Scores = reference.scores
+        self._reference_NK = self._scores(reference.scores)
+        self._fastest_per_s = self.torchscript_per_s = self._items_per_s(reference.scores)[0]
+
+    def judge(self, precision: str, files: Mapping[str, bytes], requires: Requires) -> Optimized:
+        """Return a form of the model that is worth publishing.
+
+        Raises:
+            GateFailed: It is not accurate enough, or not faster than those before; with the figures.
+        """
+        file, weights = files
+        run = OpenVinoGraph(files[file], files[weights], precision)
+        accuracy = self._accuracy(self._scores(run))
+        if refusal := self._limits.refusal(accuracy):
+            raise GateFailed(refusal)
+        torchscript_per_s, items_per_s = self._items_per_s(self._reference, run)
+        # By what TorchScript did in the same seconds: the machine's speed is not always the same.
+        items_per_s *= self.torchscript_per_s / torchscript_per_s
+        if items_per_s < FASTER * self._fastest_per_s:
+            raise GateFailed(
+                f"{items_per_s:.0f} items a second on one thread are no more than the {self._fastest_per_s:.0f} "
+                "of a more precise one"
+            )
+        self._fastest_per_s = items_per_s
+        backend = Backend(
+            id=f"openvino-{precision}",
+            format="openvino",
+            file=file,
+            weights=weights,
+            devices=("cpu",),
+            precision=precision,
+            requires=requires,
+            tolerance=self._tolerance(run(self._golden)),
+            accuracy=accuracy,
+            items_per_s=items_per_s,
+        )
+        return Optimized(backend, files)
+
+    def _scores(self, run: Scores) -> Tensor:
+        examples = self._sample.judge
+        return torch.cat(
+            [run(self._collate(examples[start : start + AT_ONCE])) for start in range(0, len(examples), AT_ONCE)]
+        )
+
+    def _accuracy(self, scores_NK: Tensor) -> Accuracy:
+        found_N, reference_N = scores_NK.argmax(1), self._reference_NK.argmax(1)
+        agreement = (found_N == reference_N).double().mean().item()
+        if not scores_NK.isfinite().all():
+            raise GateFailed("some of its scores are no numbers")
+        if self._sample.labels is None:
+            return Accuracy(examples=len(found_N), top1_agreement=agreement)
+        labels_N = torch.tensor(self._sample.labels)
+        metric, reference = ((each_N == labels_N).double().mean().item() for each_N in (found_N, reference_N))
+        return Accuracy(
+            examples=len(found_N), top1_agreement=agreement, metric=metric, metric_loss=reference - metric
+        )
+
+    def _tolerance(self, golden_NK: Tensor) -> Tolerance:
+        distance = (golden_NK - self._golden_NK).abs().max().item()
+        atol = min(1.0, max(SCORE_ATOL, GOLDEN_SLACK * distance))
+        agreement = same_top_label(golden_NK, self._golden_NK, atol).double().mean().item()
+        return Tolerance(atol=atol, min_top1_agreement=agreement)
+
+    def _items_per_s(self, *runs: Scores) -> list[float]:
+        """Return what each form does on one thread, in turn: what the machine does meanwhile meets all of them."""
+        batch = self._collate(self._sample.judge[:TIMED_BATCH])
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            rates = [[self._rate(run, batch) for run in runs] for _ in range(TIMED_ROUNDS)]
+        finally:
+            torch.set_num_threads(threads)
+        return [statistics.median(column) for column in zip(*rates, strict=True)]
+
+
+def _files(stem: str, contents: tuple[bytes, bytes]) -> Mapping[str, bytes]:
+    return {f"{stem}.xml": contents[0], f"{stem}.bin": contents[1]}
+
+
+def _told(backend: Backend) -> str:
+    accuracy = backend.accuracy
+    assert accuracy is not None, "the manifest's own check: all but TorchScript have it"  # noqa: S101
+    told = f"{backend.items_per_s:.0f} items a second, top-1 agrees on {accuracy.top1_agreement:.2%}"
+    told += f" of {accuracy.examples}"
+    if accuracy.metric is None or accuracy.metric_loss is None:
+        return told
+    # Not "-0.00" where it lost nothing.
+    return f"{told}, accuracy {accuracy.metric:.2%} ({0.0 - 100 * accuracy.metric_loss:+.2f} points)"

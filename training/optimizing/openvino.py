@@ -1,0 +1,108 @@
+"""TorchScript -> OpenVINO, in fp32 or quantized to int8.
+
+OpenVINO's converter and NNCF are optional, and named only here; to run what is published neither is wanted.
+"""
+
+import contextlib
+import io
+import logging
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from models.errors import BackendUnavailable
+from models.manifest import TensorSpec
+from models.openvino_graph import import_openvino
+from training.errors import GateFailed
+from training.export import Exported
+
+# A graph of OpenVINO's; the library has no types.
+Graph = Any
+
+
+def convert(content: bytes, spec: TensorSpec) -> Graph:
+    """Convert a TorchScript file.
+
+    Args:
+        content: The file.
+        spec: Of its input.
+
+    Raises:
+        BackendUnavailable: OpenVINO is not installed.
+        GateFailed: It cannot be converted, with the reason.
+    """
+    openvino = import_openvino()
+    # Frozen, control flow that hangs on constants is gone, which the converter would not take.
+    exported = Exported(content)
+    exported.freeze(torch.device("cpu"))
+    shape = openvino.PartialShape([size if isinstance(size, int) else -1 for size in spec.shape])
+    dtype = {"uint8": openvino.Type.u8, "int64": openvino.Type.i64, "float32": openvino.Type.f32}[spec.dtype]
+    try:
+        return openvino.convert_model(exported.module, input=[(shape, dtype)])
+    except Exception as error:  # The converter raises what it likes.
+        raise GateFailed(f"OpenVINO cannot convert it: {_reason(error)}") from error
+
+
+def quantize(graph: Graph, examples: Sequence[Tensor]) -> Graph:
+    """Return a graph in int8, whose ranges are those of what examples give.
+
+    Source: post-training quantization with bias correction, as NNCF has it (Nagel et al., arXiv:1906.04721,
+    section 4.2).
+
+    Raises:
+        BackendUnavailable: NNCF is not installed.
+        GateFailed: It cannot be quantized, with the reason.
+    """
+    import_openvino()
+    inputs = [example.unsqueeze(0).numpy() for example in examples]
+    with _silent():
+        try:
+            import nncf
+
+            return nncf.quantize(
+                graph,
+                nncf.Dataset(inputs),
+                subset_size=len(inputs),
+                preset=nncf.QuantizationPreset.MIXED,
+                # The exact one: of the published figures, several points of agreement hang on it.
+                fast_bias_correction=False,
+            )
+        except ImportError as error:
+            raise BackendUnavailable(f"NNCF is not installed ({error}); the extra `optimize` has it") from error
+        except Exception as error:  # Likewise.
+            raise GateFailed(f"NNCF cannot quantize it: {_reason(error)}") from error
+
+
+def serialized(graph: Graph) -> tuple[bytes, bytes]:
+    """Return a graph as the bytes of its two files: the XML, and its constants in the precision they have."""
+    openvino = import_openvino()
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "graph.xml")
+        openvino.save_model(graph, file, compress_to_fp16=False)
+        return file.read_bytes(), file.with_suffix(".bin").read_bytes()
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    # Bars and remarks about its own work, and about compilers that torch looks for on its behalf.
+    loggers = {name: logging.getLogger(name) for name in ("nncf", "torch.utils.cpp_extension")}
+    before = {name: logger.level for name, logger in loggers.items()}
+    for logger in loggers.values():
+        logger.setLevel(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        for name, logger in loggers.items():
+            logger.setLevel(before[name])
+
+
+def _reason(error: Exception) -> str:
+    # Pages about places in its source; what failed stands under this heading, if there is one.
+    _, _, summary = str(error).rpartition("Summary:")
+    lines = [line.strip(" -") for line in summary.splitlines() if line.strip(" -")]
+    return "; ".join(lines[-2:]) or type(error).__name__
