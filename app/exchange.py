@@ -6,10 +6,10 @@ import re
 import time
 from typing import Any
 
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import CLIENT_CLOSED_REQUEST, ClientDisconnected, InternalError, problem
+from app.headers import header
 from app.service import Service
 
 logger = logging.getLogger("lantern.request")
@@ -52,7 +52,7 @@ class _Exchange:
     def __init__(self, scope: Scope, send: Send, service: Service) -> None:
         self.received_s = time.monotonic()
         self.status = 0
-        self.request_id = _request_id(Headers(scope=scope))
+        self.request_id = _request_id(header(scope, b"x-request-id"))
         self.state: dict[str, Any] = scope.setdefault("state", {})
         self.state.update(request_id=self.request_id, received_s=self.received_s)
         self._scope = scope
@@ -103,7 +103,8 @@ class _Exchange:
         return fields | {key: self.state[key] for key in told if key in self.state}
 
 
-def _request_id(headers: Headers) -> str:
-    given = headers.get("x-request-id", "")
+def _request_id(given: str | None) -> str:
+    if given is not None and SANE_ID.fullmatch(given):
+        return given
     # uuid4 asks the system each time, which costs more than the rest of this; an id need not be a secret.
-    return given if SANE_ID.fullmatch(given) else f"{_random.getrandbits(128):032x}"
+    return f"{_random.getrandbits(128):032x}"

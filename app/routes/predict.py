@@ -20,6 +20,7 @@ from app.errors import (
     note,
     problem,
 )
+from app.headers import header
 from app.items import ParsedBody
 from app.prediction import Answer, Ask
 from app.responding import DEFAULT_TOP_K
@@ -33,6 +34,8 @@ router = APIRouter(tags=["predict"])
 
 # A larger body is parsed on a thread: JSON and forms of megabytes would hold up the event loop.
 PARSE_INLINE_BYTES = 65_536
+# What is answered sooner leaves nothing to be saved by a client that goes away.
+WATCH_AFTER_S = 0.01
 
 Value = TypeVar("Value")
 TopK = Annotated[int | None, Query(ge=1, description=f"Number of labels in `top`; {DEFAULT_TOP_K} if left out.")]
@@ -137,7 +140,7 @@ async def _receive(request: Request, settings: Settings, loan: Loan, deadline_s:
         timer = asyncio.get_running_loop().call_later(left_s, cutoff.cut, _body_came_late)
         try:
             body = await _read(request, settings.max_body_bytes, loan)
-            content_type = request.headers.get("content-type")
+            content_type = header(request.scope, b"content-type")
             if len(body) <= PARSE_INLINE_BYTES:
                 return parse_body(content_type, body, limits)
             return await asyncio.to_thread(parse_body, content_type, body, limits)
@@ -152,7 +155,7 @@ def _body_came_late() -> DeadlineExceeded:
 async def _read(request: Request, max_bytes: int, loan: Loan) -> bytes:
     too_large = f"the body is over {max_bytes} bytes; send less at once"
     # The HTTP parser has seen to it that the header is a number.
-    if int(request.headers.get("content-length", 0)) > max_bytes:
+    if int(header(request.scope, b"content-length") or 0) > max_bytes:
         raise BodyTooLarge(too_large)
     # Most bodies come whole, and are not copied; pieces are joined as they come: each alone would take more room.
     body: bytes | bytearray = b""
@@ -177,17 +180,35 @@ async def _read(request: Request, max_bytes: int, loan: Loan) -> bytes:
 async def _unless_gone(request: Request, service: Service, ask: Ask) -> Answer:
     """Answer, unless the client goes away first: then its items are cancelled and cost nothing more."""
     with Cutoff() as cutoff:
-        watching = asyncio.ensure_future(_watch(request, cutoff))
+        watch = _Watch(request, cutoff)
         try:
             return await service.predictor.predict(ask)
         finally:
-            watching.cancel()
+            watch.end()
 
 
-async def _watch(request: Request, cutoff: Cutoff) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-    cutoff.cut(ClientDisconnected)
+class _Watch:
+    """Looks out for a client that goes away, once an answer takes a while: a task costs more than a short one."""
+
+    def __init__(self, request: Request, cutoff: Cutoff) -> None:
+        self._request = request
+        self._cutoff = cutoff
+        self._task: asyncio.Task[None] | None = None
+        self._timer = asyncio.get_running_loop().call_later(WATCH_AFTER_S, self._begin)
+
+    def end(self) -> None:
+        """Look no further."""
+        self._timer.cancel()
+        if self._task is not None:
+            self._task.cancel()
+
+    def _begin(self) -> None:
+        self._task = asyncio.ensure_future(self._until_gone())
+
+    async def _until_gone(self) -> None:
+        while (await self._request.receive())["type"] != "http.disconnect":
+            pass
+        self._cutoff.cut(ClientDisconnected)
 
 
 def _reply(request: Request, answer: Answer) -> Response:
@@ -222,8 +243,7 @@ def _item_error(error: ServingError) -> ItemError:
 
 
 def _timeout_s(request: Request, longest_s: float) -> float:
-    header = "X-Request-Timeout-Ms"
-    asked = request.headers.get(header)
+    asked = header(request.scope, b"x-request-timeout-ms")
     if asked is None:
         return longest_s
     try:
@@ -231,7 +251,7 @@ def _timeout_s(request: Request, longest_s: float) -> float:
     except ValueError:
         asked_s = 0.0
     if not asked_s > 0:
-        raise InvalidRequest(f"{header}: {asked!r} is not a number of milliseconds above 0")
+        raise InvalidRequest(f"X-Request-Timeout-Ms: {asked!r} is not a number of milliseconds above 0")
     return min(longest_s, asked_s)
 
 
