@@ -9,11 +9,12 @@ import logging
 import threading
 import warnings
 from collections.abc import Sequence
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from app.settings import Precision
 from models.bundle import Bundle
 from models.golden import Outputs
 from models.instructions import missing
@@ -24,8 +25,6 @@ logger = logging.getLogger(__name__)
 
 # Known, decided (see TorchScriptBackend), and pinned by the torch version; at each call it would bury what is new.
 warnings.filterwarnings("ignore", message=r"`torch\.jit\.\w+` is deprecated", category=FutureWarning)
-
-Precision = Literal["auto", "fp32", "bf16", "int8"]
 
 
 class Run(Protocol):

@@ -5,13 +5,15 @@ import statistics
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import cycle, islice
 
 import torch
 from torch import Tensor
 
-from app.backends import Precision, Run, runnable, usable
+from app.backends import Run, runnable, usable
 from app.latency import LatencyCurve, buckets
+from app.settings import Precision
 from models.bundle import Bundle
 from models.errors import BackendUnavailable, BundleError, GoldenMismatch
 from models.golden import Outputs, check_golden
@@ -98,13 +100,16 @@ def load(
     largest = min(max_batch_size, manifest.limits.max_batch_size)
     preparation = preparation_of(manifest, bundle.read, max_pixels)
     writer = Tokenizer(bundle.read(manifest.write.file)) if manifest.write else None
+    at_most = threads if device.type == "cpu" else 1
     reasons: list[str] = []
     mismatch: GoldenMismatch | None = None
     for backend in usable(manifest, device, precision):
         try:
             run = runnable(backend, bundle, device, threads)
-            curve, fitting = _warm_up(run, bundle, buckets(largest), threads if device.type == "cpu" else 1)
-            check_golden(bundle, backend, run)
+            curve, fitting = _warm_up(run, bundle, buckets(largest), at_most)
+            # Both ways that a batch may be run.
+            for count in sorted({1, at_most}):
+                check_golden(bundle, backend, partial(run, threads=count))
         except GoldenMismatch as error:
             logger.error("backend %s of %s is passed over: %s", backend.id, manifest.name, error)
             mismatch = error

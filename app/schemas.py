@@ -5,6 +5,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from models.manifest import Accuracy
+
 
 class Body(BaseModel):
     """Closed to unknown fields, so that a misspelt one is an error and not a silent default."""
@@ -163,7 +165,10 @@ class ModelInfo(Body):
     max_batch_size: int | None = None
     metrics: dict[str, float] | None = None
     device: str | None = None
-    backend: str | None = None
+    backend: str | None = Field(None, description="The form of the model that serves here.")
+    accuracy: Accuracy | None = Field(
+        None, description="What that form is worth beside TorchScript, which `metrics` are of; none if it is that."
+    )
     manifest_sha256: str | None = None
     loaded_at: datetime | None = None
     refused: FailedVersion | None = None

@@ -17,6 +17,7 @@ from models.manifest import ModelName
 from models.repository import DEFAULT_ROOT
 
 PREFIX = "LANTERN_"
+Precision = Literal["auto", "fp32", "bf16", "int8"]
 # What Kubernetes puts into every container's environment for a Service named `lantern`.
 SERVICE_LINK = re.compile(PREFIX + r"(SERVICE_HOST|SERVICE_PORT|PORT_[0-9]+_)")
 
@@ -45,7 +46,7 @@ class Settings(BaseSettings):
         pattern=r"^(auto|cpu|cuda(:[0-9]{1,3})?)$",
         description="auto, cpu, cuda or cuda:N; auto takes CUDA if any.",
     )
-    precision: Literal["auto", "fp32", "bf16", "int8"] = Field(
+    precision: Precision = Field(
         "auto",
         description="Number format of the models: auto takes each one's fastest that was measured to be accurate "
         "enough; another is taken where a model has it and the machine is made for it, and else fp32.",

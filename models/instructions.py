@@ -26,7 +26,7 @@ def has_instructions(isa: str) -> bool:
 
 def missing(requires: Requires, device: torch.device) -> str | None:
     """Say what a backend wants that this machine does not have; None if it has everything."""
-    if requires.torch is not None and not TORCH_VERSION.startswith(requires.torch):
+    if requires.torch is not None and not _begins_with(TORCH_VERSION, requires.torch):
         return f"torch {requires.torch} is wanted, and this is {TORCH_VERSION}"
     if requires.arch not in (None, architecture()):
         return f"a processor of the kind {requires.arch} is wanted, and this is {architecture()}"
@@ -37,3 +37,8 @@ def missing(requires: Requires, device: torch.device) -> str | None:
         if found < tuple(int(part) for part in requires.cuda_cc.split(".")):
             return f"compute capability {requires.cuda_cc} is wanted, and this is {found[0]}.{found[1]}"
     return None
+
+
+def _begins_with(version: str, wanted: str) -> bool:
+    parts = wanted.split(".")
+    return version.partition("+")[0].split(".")[: len(parts)] == parts

@@ -180,7 +180,7 @@ class Requires(Part):
 class Tolerance(Part):
     """How far a backend's scores may lie from the golden ones."""
 
-    atol: Annotated[float, Field(gt=0, le=1)]
+    atol: Annotated[float, Field(gt=0, lt=1)]
     min_top1_agreement: UnitInterval = 1.0
 
 
@@ -192,12 +192,20 @@ class Accuracy(Part):
         top1_agreement: On how many of them its best label is TorchScript's.
         metric: Its accuracy, where the labels are known.
         metric_loss: How much less that is than TorchScript's; negative if it is more.
+        data_sha256: Of the examples, as the model takes them.
     """
 
     examples: Annotated[int, Field(ge=1)]
     top1_agreement: UnitInterval
     metric: UnitInterval | None = None
     metric_loss: Annotated[float, Field(ge=-1, le=1)] | None = None
+    data_sha256: Sha256 | None = None
+
+    @validator_of_model(mode="after")
+    def _loss_goes_with_metric(self) -> Self:
+        if (self.metric is None) != (self.metric_loss is None):
+            raise ValueError("metric_loss goes with metric: both or neither")
+        return self
 
 
 class AccuracyLimits(Part):
@@ -224,6 +232,7 @@ class Backend(Part):
         weights: A second file, of formats that have one.
         accuracy: Of every form but the TorchScript one, which is what the bundle's metrics were measured on.
         items_per_s: On one thread of the machine that published it.
+        built_with: Of the libraries that made it, name -> version.
     """
 
     id: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
@@ -236,6 +245,7 @@ class Backend(Part):
     tolerance: Tolerance
     accuracy: Accuracy | None = None
     items_per_s: Annotated[float, Field(gt=0)] | None = None
+    built_with: dict[str, str] = {}
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -251,6 +261,8 @@ class Backend(Part):
     def _has_its_parts(self) -> Self:
         if (self.format == "openvino") != (self.weights is not None):
             raise ValueError("weights: a second file goes with openvino, and only with it")
+        if self.weights is not None and (self.weights == self.file or self.devices != ("cpu",)):
+            raise ValueError("openvino has two files, and runs on cpu only")
         if (self.accuracy is None) != self.is_reference:
             raise ValueError("accuracy: is wanted of every backend but torchscript in fp32")
         return self
@@ -339,6 +351,8 @@ class Manifest(Part):
             raise ValueError("backends: two have the same id")
         if [backend.is_reference for backend in self.backends].count(True) != 1:
             raise ValueError("backends: one in torchscript and fp32 is wanted, whatever others there are")
+        if self.write is not None and len(self.backends) > 1:
+            raise ValueError(f"backends: {self.task} has no other than torchscript")
         for backend in self.backends:
             if backend.accuracy and (refusal := self.accuracy_limits.refusal(backend.accuracy)):
                 raise ValueError(f"backends: {backend.id}: {refusal}")

@@ -79,9 +79,9 @@ class Requests:
         with self._lock:
             request = self._idle.pop() if self._idle else self._compiled.create_infer_request()
         try:
+            # Shared, since a copy would take a batch of another shape for good; it is kept until the next one.
             outputs = request.infer([batch.numpy()], share_inputs=True)
-            # Its own copy: the request writes the next answer where this one is.
-            return torch.from_numpy(outputs[0].copy())
+            return torch.from_numpy(outputs[0]).float()
         finally:
             with self._lock:
                 self._idle.append(request)

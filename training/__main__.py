@@ -149,6 +149,10 @@ def _optimize(options: OptimizeOptions) -> int:
         bundle = optimize(options, Progress())
     except (TrainingError, ModelsError, OSError) as error:
         return _tell(f"nothing was published: {error}", 1)
+    except (MemoryError, RuntimeError) as error:
+        if not _out_of_memory(error):
+            raise
+        return _tell("nothing was published: out of memory", 1)
     except KeyboardInterrupt:
         return _tell("interrupted: nothing was published", INTERRUPTED)
     return _published(bundle)

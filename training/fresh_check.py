@@ -5,6 +5,7 @@ Run as a program it is that process: `python -m training.fresh_check DIRECTORY`.
 
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -48,8 +49,9 @@ def main(directory: Path) -> None:
     bundle = Bundle.open(directory)
     for backend in bundle.manifest.backends:
         if backend.weights is not None:
-            graph = OpenVinoGraph(bundle.read(backend.file), bundle.read(backend.weights), backend.precision)
-            check_golden(bundle, backend, graph)
+            graph = OpenVinoGraph(bundle.read(backend.file), bundle.read(backend.weights), backend.precision, 2)
+            for threads in (1, 2):
+                check_golden(bundle, backend, partial(graph, threads=threads))
             continue
         exported = Exported(bundle.read(backend.file))
         # The golden answers are those of the file as it was exported; what is served is frozen.

@@ -12,15 +12,15 @@ import torch
 
 from models.bundle import Bundle
 from models.device import choose_device
-from models.errors import BackendUnavailable
 from models.manifest import AccuracyLimits
+from models.openvino_graph import import_openvino
 from models.repository import Repository
 from training.architectures.catalogue import unused
 from training.board import Board
 from training.checkpoint import Checkpoint, alone_in
 from training.config import OptimizerName, TrainingOptions
 from training.distributed import Group
-from training.errors import GateFailed, OutOfRoom
+from training.errors import OutOfRoom
 from training.export import Exported, script
 from training.gate import check_parity
 from training.optimizers import LBFGS_HISTORY
@@ -43,8 +43,9 @@ STATES_OF_OPTIMIZER: Mapping[OptimizerName, int] = {"lbfgs": 2 * LBFGS_HISTORY +
 STATES_OF_OTHERS = 2
 # One is written while the one before is still there, and another phase's may stand beside it.
 CHECKPOINTS_AT_ONCE = 3
-# As published, and once more while it is staged.
+# As published, and once more while it is staged; the other forms are another of that size, and one of a quarter.
 PUBLISHED = 2
+OPTIMIZED = 3
 # Of the options, those that say what may be published, not what is learned.
 OF_THE_GATE = ("min_accuracy", "max_error_rate", "max_batch_size", "device")
 
@@ -70,6 +71,8 @@ def run(options: Given, prepare: Prepare[Given], group: Group, progress: Progres
         repository.check_writable(options.name)
         repository.check_task(options.name, options.task)
         repository.defaults()  # A table that cannot be read is better known before the training than after.
+    if options.optimize:
+        import_openvino()  # Likewise.
     device = choose_device(options.device)
     given = options.model_fields_set
     task, options = prepare(options, progress)
@@ -137,17 +140,17 @@ def _publish(task: Task, options: TrainingOptions, trained: Trained, device: str
 
 
 def _optimized(candidate: Candidate, task: Task, progress: Progress) -> Sequence[Optimized]:
-    sample = task.sample()
-    if sample is None:
-        progress.say("--optimize: there are no other forms of a model that writes texts")
-        return ()
     golden = list(candidate.golden_inputs.values())
     exporting = Exporting(candidate.content, candidate.description["inputs"][0], candidate.preparation, golden)
     try:
+        sample = task.sample()
+        if sample is None:
+            progress.say("--optimize: there are no other forms of a model that writes texts")
+            return ()
         return optimized(exporting, sample, AccuracyLimits(), progress)
-    except (BackendUnavailable, GateFailed) as error:
-        # What was trained for hours is good without them.
-        progress.say(f"--optimize: {error}")
+    except Exception as error:
+        # What was trained for hours is good without them, whatever a library makes of it.
+        progress.say(f"--optimize: there are no other forms: {error}")
         return ()
 
 
@@ -201,7 +204,8 @@ def _identity(task: Task, options: TrainingOptions, group: Group) -> str:
 def _check_room(task: Task, options: TrainingOptions) -> None:
     model_bytes = sum(tensor.numel() * tensor.element_size() for tensor in task.model.state_dict().values())
     models_kept = WEIGHTS_KEPT + STATES_OF_OPTIMIZER.get(options.optimizer, STATES_OF_OTHERS)
-    needed = (CHECKPOINTS_AT_ONCE * models_kept + PUBLISHED) * model_bytes
+    published = PUBLISHED + (OPTIMIZED if options.optimize else 0)
+    needed = (CHECKPOINTS_AT_ONCE * models_kept + published) * model_bytes
     for directory in (options.models_dir, options.runs_dir):
         directory.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(directory).free

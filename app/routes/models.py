@@ -74,6 +74,7 @@ def _live_fields(live: LiveModel, service: Service) -> dict[str, object]:
         "metrics": manifest.metrics,
         "device": str(live.loaded.device),
         "backend": live.loaded.backend.id,
+        "accuracy": live.loaded.backend.accuracy,
         "manifest_sha256": live.loaded.bundle.manifest_sha256,
         "loaded_at": live.loaded_at,
     }

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from app.backends import Precision, TorchScriptBackend, usable
+from app.backends import TorchScriptBackend, usable
 from app.inference import ModelUnusable, load
+from app.settings import Precision
 from models.manifest import Backend, Manifest, Requires, TensorSpec
 from models.openvino_graph import OpenVinoGraph
 from models.repository import Repository

@@ -4,11 +4,12 @@ A change that makes requests dearer fails here. If it is worth it, raise the bud
 """
 
 import asyncio
-import cProfile
+import statistics
+import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
-from pathlib import Path
-from types import CodeType
+from functools import partial
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -33,6 +34,7 @@ BUDGET: Mapping[str, float] = {
     "hops": 1,
 }
 WARM_UP, COUNTED = 20, 50
+APP = str(ROOT / "app")
 
 
 class CountingLoop(asyncio.SelectorEventLoop):
@@ -86,21 +88,25 @@ async def counted(app: FastAPI, body: bytes, content_type: bytes) -> dict[str, f
     assert isinstance(loop, CountingLoop)
     for _ in range(WARM_UP):
         assert await ask(app, body, content_type) == 200
-    loop.counted.clear()
-    profile = cProfile.Profile()  # Of this thread alone.
-    profile.enable()
+    found: list[Counter[str]] = []
     for _ in range(COUNTED):
-        await ask(app, body, content_type)
-    profile.disable()
-    calls = sum(entry.callcount for entry in profile.getstats() if _is_ours(entry.code))
-    return {kind: count / COUNTED for kind, count in {**loop.counted, "calls": calls}.items()}
+        loop.counted.clear()
+        # Unlike a profiler it sees this thread alone, in every version of Python.
+        sys.setprofile(partial(_count, loop.counted))
+        try:
+            await ask(app, body, content_type)
+        finally:
+            sys.setprofile(None)
+        found.append(Counter(loop.counted))
+    # The usual one: of those that the machine held up, some take longer ways.
+    return {kind: statistics.median(each[kind] for each in found) for kind in BUDGET}
 
 
-def _is_ours(code: CodeType | str) -> bool:
-    # Functions of Python's own, and those written in C, are called by these, and differ from version to version.
-    return isinstance(code, CodeType) and (
-        "site-packages" in code.co_filename or Path(code.co_filename).is_relative_to(ROOT / "app")
-    )
+def _count(counted: Counter[str], frame: FrameType, event: str, _argument: object) -> None:
+    # Functions of Python's own are called by these, and differ from version to version.
+    file = frame.f_code.co_filename
+    if event == "call" and ("site-packages" in file or file.startswith(APP)):
+        counted["calls"] += 1
 
 
 def of_a_service(repository: Repository, body: bytes, content_type: bytes) -> dict[str, float]:
@@ -131,7 +137,6 @@ def test_a_lone_request_stays_within_its_budget(
 ) -> None:
     published(repository, "model")
     found = of_a_service(repository, body, content_type)
-    assert found.keys() == BUDGET.keys()
     assert {kind: count for kind, count in found.items() if count > BUDGET[kind]} == {}
     # A budget that is far too large would let the next waste pass.
     assert found["calls"] > 0.8 * BUDGET["calls"], found

@@ -41,9 +41,9 @@ def test_every_bucket_is_warmed_up_at_least_as_often_as_the_bundle_says(
     sizes: list[int] = []
     real = backends.TorchScriptBackend.__call__
 
-    def counted(self: Any, images_NCHW: Tensor, *threads: int) -> Outputs:
+    def counted(self: Any, images_NCHW: Tensor, threads: int = 1) -> Outputs:
         sizes.append(len(images_NCHW))
-        return real(self, images_NCHW, *threads)
+        return real(self, images_NCHW, threads)
 
     monkeypatch.setattr(backends.TorchScriptBackend, "__call__", counted)
     loaded = load(publish(repository, "shades"), CPU, 8)
@@ -57,7 +57,7 @@ def test_every_bucket_is_warmed_up_at_least_as_often_as_the_bundle_says(
 def sized(seconds_by_size: dict[int, float]) -> Callable[..., Outputs]:
     """A model whose batches take so long, by the clock that the loader reads."""
 
-    def run(_self: Any, images_NCHW: Tensor, _threads: int = 1) -> Outputs:
+    def run(_self: Any, images_NCHW: Tensor, threads: int = 1) -> Outputs:
         inference.time.clock_s += seconds_by_size[len(images_NCHW)]  # type: ignore[attr-defined]
         scores_NK: Tensor = Shades()(images_NCHW)
         return scores_NK
@@ -119,10 +119,10 @@ def test_a_size_that_does_not_fit_the_memory_caps_the_batch(
 ) -> None:
     real = backends.TorchScriptBackend.__call__
 
-    def small(self: Any, images_NCHW: Tensor, *threads: int) -> Outputs:
+    def small(self: Any, images_NCHW: Tensor, threads: int = 1) -> Outputs:
         if len(images_NCHW) > 4:
             raise torch.OutOfMemoryError("simulated")
-        return real(self, images_NCHW, *threads)
+        return real(self, images_NCHW, threads)
 
     monkeypatch.setattr(backends.TorchScriptBackend, "__call__", small)
     assert load(publish(repository, "shades"), CPU, 8).max_batch_size == 4
@@ -196,6 +196,6 @@ def test_outputs_of_another_shape_are_refused(
     repository: Repository, monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...]
 ) -> None:
     loaded = load(publish(repository, "shades"), CPU, 1)
-    monkeypatch.setattr(backends.TorchScriptBackend, "__call__", lambda *_: torch.zeros(shape))
+    monkeypatch.setattr(backends.TorchScriptBackend, "__call__", lambda *_, **__: torch.zeros(shape))
     with pytest.raises(ValueError, match="for 1 items"):
         loaded.infer([torch.zeros((1, 8, 8), dtype=torch.uint8)])

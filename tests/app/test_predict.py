@@ -370,7 +370,7 @@ def test_scores_that_are_no_probabilities_are_never_answered(
     shades: Repository, serve: Serve, monkeypatch: pytest.MonkeyPatch, value: float
 ) -> None:
     running = serve().until_ready()
-    monkeypatch.setattr(TorchScriptBackend, "__call__", lambda *_: torch.full((1, 3), value))
+    monkeypatch.setattr(TorchScriptBackend, "__call__", lambda *_, **__: torch.full((1, 3), value))
     problem(running.client.post("/predict", content=png(0), headers=PNG), 500, "inference_failed")
 
 

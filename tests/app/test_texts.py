@@ -349,7 +349,7 @@ def test_written_texts_whose_scores_are_no_probabilities_are_never_answered(
 ) -> None:
     running = serve().until_ready()
     outputs = torch.full((1, 2, 3), 5), torch.tensor([[0.5, value]])
-    monkeypatch.setattr(TorchScriptBackend, "__call__", lambda *_: outputs)
+    monkeypatch.setattr(TorchScriptBackend, "__call__", lambda *_, **__: outputs)
     problem(running.client.post("/predict", content="good", headers=TEXT), 500, "inference_failed")
 
 

@@ -42,6 +42,7 @@ def test_what_asks_for_nothing_runs_anywhere() -> None:
     ("requires", "reason"),
     [
         (Requires(torch="1.13"), "torch 1.13 is wanted"),
+        (Requires(torch=torch.__version__[:3]), "is wanted, and this is"),
         (Requires(arch="m68k"), "of the kind m68k is wanted"),
         (Requires(isa="made_up|likewise"), "no made_up or likewise"),
     ],

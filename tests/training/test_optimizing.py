@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.errors import BackendUnavailable, ModelNotFound
-from models.manifest import AccuracyLimits, TensorSpec
-from models.openvino_graph import OpenVinoGraph
+from models.errors import ModelNotFound
+from models.manifest import AccuracyLimits, Source, TensorSpec
 from models.preparation import ImagePreparation
 from models.repository import Repository
+from models.tokenization import pad
 from tests.bundles import decoding, openvino_files, publish, publish_texts, publish_writer
 from tests.images import png
 from tests.training.small_images import put
@@ -47,7 +47,16 @@ class Edges(nn.Module):
 
     def forward(self, images_NCHW: Tensor) -> Tensor:
         features_NC = self.layers(images_NCHW.float() / 255).mean((2, 3))
-        return torch.softmax(200 * self.head(features_NC), dim=1)
+        return torch.softmax(20 * self.head(features_NC), dim=1)
+
+
+class Steep(Edges):
+    """So sure of itself that a small difference makes another label certain."""
+
+    def forward(self, images_NCHW: Tensor) -> Tensor:
+        features_NC = self.layers(images_NCHW.float() / 255).mean((2, 3))
+        logits_NK = self.head(features_NC)
+        return torch.softmax(3e4 * (logits_NK - logits_NK.mean(1, keepdim=True)), dim=1)
 
 
 def pictures(count: int, seed: int = 0) -> Sequence[Tensor]:
@@ -73,15 +82,15 @@ def sample(exporting: Exporting, *, labelled: bool = True) -> Sample:
     return Sample(pictures(40, seed=1), judge, labels.tolist() if labelled else None)
 
 
-Fast = Callable[[backends.Scores, Tensor], float]
+Fast = Callable[[backends.Scores, Sequence[Tensor]], float]
 
 
 def speeds(*of_graphs: float) -> Fast:
     """TorchScript does a hundred a second, and each other form in turn what is said here."""
     known: dict[backends.Scores, float] = {}
 
-    def rate(run: backends.Scores, _batch: Tensor) -> float:
-        if not isinstance(run, OpenVinoGraph):
+    def rate(run: backends.Scores, _batches: Sequence[Tensor]) -> float:
+        if isinstance(getattr(run, "__self__", None), Exported):
             return 100.0
         if run not in known:
             known[run] = of_graphs[len(known)]
@@ -110,6 +119,7 @@ def ids(found: Sequence[Optimized]) -> list[str]:
     return [each.backend.id for each in found]
 
 
+EVERYTHING = AccuracyLimits(max_metric_loss=1.0, min_top1_agreement=0.0)
 LOOSE = AccuracyLimits(max_metric_loss=0.2, min_top1_agreement=0.5)
 
 
@@ -191,17 +201,61 @@ def test_what_the_converter_does_not_know_is_told() -> None:
         convert(script(Strange()), SPEC)
 
 
-def test_without_the_quantizer_it_says_which_extra_has_it(
+def test_without_the_quantizer_the_other_forms_are_left(
     exporting: Exporting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "nncf", None)
-    with pytest.raises(BackendUnavailable, match="extra `optimize`"):
-        optimized(exporting, sample(exporting), LOOSE, Told().progress, speeds(150, 200, 300))
+    told = Told()
+    found = optimized(exporting, sample(exporting), LOOSE, told.progress, speeds(150, 200))
+    assert ids(found) == ["openvino-bf16", "openvino-fp32"]
+    assert "openvino-int8: not kept: NNCF is not installed" in told.text
+    assert "extra `optimize`" in told.text
+
+
+class Hashing(nn.Module):
+    """Looks tokens up by a hash, as some text models do: whole numbers too large for 32 bits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.rows = nn.Embedding(200_000, 4)
+
+    def forward(self, tokens_NL: Tensor) -> Tensor:
+        return torch.softmax(self.rows((tokens_NL * 16_777_619 + 7) % 200_000).sum(1), dim=1)
+
+
+def test_a_graph_that_reckons_something_else_is_refused_in_any_precision() -> None:
+    generator = torch.Generator().manual_seed(3)
+    texts = [torch.randint(1000, 30_000, (6,), generator=generator) for _ in range(200)]
+    spec = TensorSpec(name="tokens", dtype="int64", shape=("N", "L"))
+
+    class Padded:
+        def prepare(self, content: bytes) -> Tensor:
+            return texts[int(content)]
+
+        def collate(self, examples: Sequence[Tensor]) -> Tensor:
+            return pad(examples)
+
+    hashing = Exporting(script(Hashing()), spec, Padded(), [b"0", b"1"])
+    with pytest.raises(GateFailed, match="OpenVINO converts it to something else"):
+        optimized(
+            hashing, Sample(texts[:40], texts[40:], None), EVERYTHING, Told().progress, speeds(150, 200, 300)
+        )
+
+
+def test_a_form_whose_golden_scores_say_nothing_any_more_is_not_kept(exporting: Exporting) -> None:
+    told = Told()
+
+    # So steep that eight bits move probabilities from one label to another.
+    steep = Exporting(script(Steep()), SPEC, exporting.preparation, exporting.golden)
+    found = optimized(steep, sample(steep), EVERYTHING, told.progress, speeds(150, 200, 300))
+    assert "openvino-int8" not in ids(found)
+    assert "openvino-int8: not kept: a golden score is off by" in told.text
 
 
 def test_a_handful_of_examples_is_not_enough(exporting: Exporting) -> None:
-    with pytest.raises(DataInvalid, match="there are 49 held-out examples to judge by; at least 50"):
-        Sample(pictures(40), pictures(49), None)
+    with pytest.raises(DataInvalid, match="there are 99 held-out examples to judge by; at least 100"):
+        Sample(pictures(40), pictures(99), None)
 
 
 def fill(folder: Path, count: int, seed: int) -> None:
@@ -210,27 +264,32 @@ def fill(folder: Path, count: int, seed: int) -> None:
 
 
 def test_pictures_are_shared_between_quantizing_and_judging(tmp_path: Path) -> None:
-    fill(tmp_path / "some", 120, seed=3)
-    fill(tmp_path / "more" / "deep", 120, seed=3)  # The same pictures once more.
+    fill(tmp_path / "some", 240, seed=3)
+    fill(tmp_path / "more" / "deep", 5, seed=3)
     put(tmp_path / "some" / "notes.txt", b"no picture")
     put(tmp_path / "some" / ".hidden.png", b"nor this")
     told = Told()
     found = of_pictures(tmp_path / "some", DECODING, ("a", "b"), told.progress)
-    assert (len(found.quantize), len(found.judge), found.labels) == (60, 60, None)
+    assert (len(found.quantize), len(found.judge), found.labels) == (120, 120, None)
     assert "notes.txt" in told.text
     with pytest.raises(DataInvalid, match=r"more, some are none of the model's labels"):
         of_pictures(tmp_path, DECODING, ("a", "b"), told.progress)
 
 
 def test_folders_named_by_label_tell_what_is_right(tmp_path: Path) -> None:
-    fill(tmp_path / "b", 80, seed=4)
-    fill(tmp_path / "a", 80, seed=5)
+    fill(tmp_path / "b" / "deep", 120, seed=4)
+    fill(tmp_path / "elsewhere", 120, seed=5)
+    tmp_path = tmp_path.rename(tmp_path.with_name("pictures"))
+    # A folder that is a link counts; one below it does not.
+    (tmp_path / "elsewhere").rename(tmp_path.with_name("elsewhere"))
+    (tmp_path / "a").symlink_to(tmp_path.with_name("elsewhere"))
+    (tmp_path / "b" / "again").symlink_to(tmp_path.with_name("elsewhere"))
     found = of_pictures(tmp_path, DECODING, ("a", "b", "c"), Told().progress)
     assert found.labels is not None
     assert set(found.labels) == {0, 1}
-    assert len(found.labels) == len(found.judge) == 80
+    assert len(found.labels) == len(found.judge) == 120
     # Whichever is the larger half of which, each label is among those that are judged.
-    assert 20 < sum(found.labels) < 60
+    assert 30 < sum(found.labels) < 90
     put(tmp_path / "loose.jpg", png(7))
     with pytest.raises(DataInvalid, match="others beside them"):
         of_pictures(tmp_path, DECODING, ("a", "b", "c"), Told().progress)
@@ -245,7 +304,7 @@ def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
 def edges(repository: Repository, tmp_path: Path) -> OptimizeOptions:
     """How to optimize a published model that was imported, as far as its manifest says."""
     publish(repository, "edges", Edges(), ("a", "b", "c", "d"), decode=DECODING)
-    fill(tmp_path / "pictures", 120, seed=6)
+    fill(tmp_path / "pictures", 240, seed=6)
     return OptimizeOptions(name="edges", models_dir=repository.root, data=tmp_path / "pictures", min_agreement=0.5)
 
 
@@ -289,6 +348,38 @@ def test_nothing_is_published_where_no_form_will_do(
     with pytest.raises(ModelNotFound, match="no model 'another'"):
         optimize(edges.model_copy(update={"name": "another"}), Told().progress)
     assert repository.versions("edges") == [repository.open("edges").manifest.version]
+
+
+def test_a_version_that_was_published_meanwhile_is_not_rolled_back(
+    repository: Repository, edges: OptimizeOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = partial(optimized, rate=speeds(150, 200, 300))
+
+    def meanwhile(*arguments: Any) -> Sequence[Optimized]:
+        publish(repository, "edges", Edges(), ("a", "b", "c", "d"), decode=DECODING)
+        return honest(*arguments)
+
+    monkeypatch.setattr(command, "optimized", meanwhile)
+    with pytest.raises(GateFailed, match="another version of edges was published meanwhile"):
+        optimize(edges, Told().progress)
+    assert len(repository.versions("edges")) == 2
+
+
+def test_what_was_trained_before_recipes_were_recorded_is_not_judged_by_what_it_learned_from(
+    repository: Repository, edges: OptimizeOptions
+) -> None:
+    source = Source(git=None, config={"epochs": 3}, data_sha256="0" * 64)
+    publish(repository, "edges", Edges(), ("a", "b", "c", "d"), decode=DECODING, source=source)
+    with pytest.raises(OptionInvalid, match="edges does not say what it was trained on"):
+        optimize(edges, Told().progress)
+
+
+def test_data_that_would_not_be_used_are_refused(repository: Repository, tmp_path: Path) -> None:
+    source = Source(git=None, config={"recipe": "reviews", "epochs": 3, "split": 0}, data_sha256="0" * 64)
+    publish_texts(repository, "mood", source=source)
+    options = OptimizeOptions(name="mood", models_dir=repository.root, data=tmp_path)
+    with pytest.raises(OptionInvalid, match="--data: mood is judged by the reviews of its package"):
+        optimize(options, Told().progress)
 
 
 def test_a_form_that_is_not_what_the_fresh_process_gets_is_not_published(

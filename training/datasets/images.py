@@ -32,7 +32,7 @@ class LabelledImages:
 
 @dataclass(frozen=True)
 class ImageDataset:
-    """A data set with its three parts; `test` is never used for choosing anything."""
+    """A data set with its three parts; `test` is never used for choosing weights."""
 
     labels: tuple[str, ...]
     train: LabelledImages

@@ -21,7 +21,7 @@ class LabelledText(NamedTuple):
 
 @dataclass(frozen=True)
 class LabelledTexts:
-    """A data set with its three parts, each in the file's order; `test` is never used for choosing anything."""
+    """A data set with its three parts, each in the file's order; `test` is never used for choosing weights."""
 
     labels: tuple[str, ...]
     train: list[LabelledText]

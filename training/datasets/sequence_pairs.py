@@ -21,7 +21,7 @@ class SequencePair(NamedTuple):
 
 @dataclass(frozen=True)
 class SequencePairs:
-    """A data set with its three parts, each in the file's order; `test` is never used for choosing anything."""
+    """A data set with its three parts, each in the file's order; `test` is never used for choosing weights."""
 
     train: list[SequencePair]
     validation: list[SequencePair]

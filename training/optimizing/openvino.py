@@ -8,6 +8,7 @@ import io
 import logging
 import tempfile
 from collections.abc import Iterator, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ def convert(content: bytes, spec: TensorSpec) -> Graph:
     try:
         return openvino.convert_model(exported.module, input=[(shape, dtype)])
     except Exception as error:  # The converter raises what it likes.
-        raise GateFailed(f"OpenVINO cannot convert it: {_reason(error)}") from error
+        raise GateFailed(f"OpenVINO cannot convert it: {reason_of(error)}") from error
 
 
 def quantize(graph: Graph, examples: Sequence[Tensor]) -> Graph:
@@ -74,7 +75,16 @@ def quantize(graph: Graph, examples: Sequence[Tensor]) -> Graph:
         except ImportError as error:
             raise BackendUnavailable(f"NNCF is not installed ({error}); the extra `optimize` has it") from error
         except Exception as error:  # Likewise.
-            raise GateFailed(f"NNCF cannot quantize it: {_reason(error)}") from error
+            raise GateFailed(f"NNCF cannot quantize it: {reason_of(error)}") from error
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the libraries that are installed."""
+    found = {}
+    for name in ("openvino", "nncf"):
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def serialized(graph: Graph) -> tuple[bytes, bytes]:
@@ -101,7 +111,8 @@ def _silent() -> Iterator[None]:
             logger.setLevel(before[name])
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """Return what an error of OpenVINO's comes to."""
     # Pages about places in its source; what failed stands under this heading, if there is one.
     _, _, summary = str(error).rpartition("Summary:")
     lines = [line.strip(" -") for line in summary.splitlines() if line.strip(" -")]

@@ -41,6 +41,9 @@ def optimize(options: OptimizeOptions, progress: Progress) -> Bundle:
     if not found:
         raise GateFailed("none of the other forms is accurate enough and faster; the model serves as it is")
     with repository.staging(options.name) as staging:
+        # Published meanwhile, a newer model would be rolled back by the older one's next version.
+        if repository.current(options.name).manifest_sha256 != bundle.manifest_sha256:
+            raise GateFailed(f"another version of {options.name} was published meanwhile; optimize that")
         _write(staging, bundle, found, limits)
         check_in_fresh_process(staging.directory)
         return repository.publish(options.name, staging)

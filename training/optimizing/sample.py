@@ -1,5 +1,6 @@
 """The examples by which a backend is made and judged."""
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -14,8 +15,10 @@ from training.randomness import permutation
 
 # Enough for the ranges of activations; more changes them little, and takes longer.
 MOST_TO_QUANTIZE = 300
-# Of fewer, not even a share of 98 % can be told from one of 90 %.
-LEAST_JUDGED = 50
+# Of fewer, one example more or less is more than a point.
+LEAST_JUDGED = 100
+# More tell little more, and each form runs all of them.
+MOST_JUDGED = 10_000
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,14 @@ class Sample:
     judge: Sequence[Tensor]
     labels: Sequence[int] | None
 
+    @property
+    def sha256(self) -> str:
+        """Of the examples that are judged by."""
+        digest = hashlib.sha256()
+        for example in self.judge:
+            digest.update(example.numpy().tobytes())
+        return digest.hexdigest()
+
     def __post_init__(self) -> None:
         if len(self.judge) < LEAST_JUDGED:
             raise DataInvalid(
@@ -41,24 +52,26 @@ class Sample:
 
 def of_images(dataset: ImageDataset) -> Sample:
     """Quantize by images of the training part, judge by the test part."""
-    return Sample(
-        list(_some(dataset.train).images_NCHW), list(dataset.test.images_NCHW), dataset.test.labels_N.tolist()
-    )
+    quantize, judge = _some(dataset.train, MOST_TO_QUANTIZE), _some(dataset.test, MOST_JUDGED)
+    return Sample(list(quantize.images_NCHW), list(judge.images_NCHW), judge.labels_N.tolist())
 
 
 def of_texts(train: Sequence[LabelledText], test: Sequence[LabelledText], preparation: Preparation) -> Sample:
     """Quantize by texts of the training part, judge by the test part; without those that are too long."""
-    order = permutation(len(train), 0, "quantize").tolist()
-    quantize = _prepared((train[index] for index in order[:MOST_TO_QUANTIZE]), preparation)
-    judge = _prepared(test, preparation)
+    quantize = _prepared(_some_texts(train, MOST_TO_QUANTIZE), preparation)
+    judge = _prepared(_some_texts(test, MOST_JUDGED), preparation)
     return Sample(
         [example for example, _ in quantize], [example for example, _ in judge], [label for _, label in judge]
     )
 
 
-def _some(images: LabelledImages) -> LabelledImages:
+def _some(images: LabelledImages, most: int) -> LabelledImages:
     # Not the first so many: they may be sorted by label.
-    return images.take(permutation(len(images), 0, "quantize")[:MOST_TO_QUANTIZE])
+    return images.take(permutation(len(images), 0, "sample")[:most])
+
+
+def _some_texts(texts: Sequence[LabelledText], most: int) -> Sequence[LabelledText]:
+    return [texts[index] for index in permutation(len(texts), 0, "sample")[:most].tolist()]
 
 
 def _prepared(texts: Iterable[LabelledText], preparation: Preparation) -> list[tuple[Tensor, int]]:

@@ -13,6 +13,7 @@ from models.manifest import ImageDecoding, Manifest
 from models.preparation import preparation_of
 from models.preprocessing import decode_image
 from training.datasets import fashion_mnist, image_files, labelled_texts, movie_reviews
+from training.datasets.image_files import LARGEST_FILE_BYTES
 from training.datasets.images import ImageDataset
 from training.datasets.keyed import plain
 from training.datasets.labelled_texts import LabelledTexts
@@ -21,6 +22,7 @@ from training.datasets.reading import listed
 from training.errors import DataInvalid, DataUnavailable, OptionInvalid
 from training.optimizing.sample import MOST_TO_QUANTIZE, Sample, of_images, of_texts
 from training.progress import Progress
+from training.randomness import derived_seed
 from training.recipes.reviews import labelled
 
 # More pictures say little more, and all are held in memory.
@@ -44,7 +46,10 @@ def sample_of(bundle: Bundle, data: Path | None, progress: Progress) -> Sample:
     manifest = bundle.manifest
     if manifest.task == "text-to-text":
         raise OptionInvalid(f"{manifest.name} writes texts; other forms are made of models that give labels only")
-    match manifest.source.config.get("recipe"):
+    recipe = manifest.source.config.get("recipe")
+    if recipe == "reviews" and data is not None:
+        raise OptionInvalid(f"--data: {manifest.name} is judged by the reviews of its package; leave it out")
+    match recipe:
         case "fashion":
             images = fashion_mnist.load(data, **_chosen(manifest, "validation_fraction", "seed", "limit"))
             _check_same(images.sha256, manifest)
@@ -60,7 +65,8 @@ def sample_of(bundle: Bundle, data: Path | None, progress: Progress) -> Sample:
             texts = _own_texts(_given(data, manifest), manifest)
             _check_same(texts.sha256, manifest)
             return of_texts(texts.train, texts.test, preparation_of(manifest, bundle.read))
-    if manifest.decode is None:
+    # What was trained here before recipes were recorded could be judged by what it learned from.
+    if manifest.decode is None or "epochs" in manifest.source.config:
         raise OptionInvalid(
             f"{manifest.name} does not say what it was trained on; train it again, with --optimize"
         )
@@ -70,7 +76,7 @@ def sample_of(bundle: Bundle, data: Path | None, progress: Progress) -> Sample:
 def of_pictures(folder: Path, decoding: ImageDecoding, labels: tuple[str, ...], progress: Progress) -> Sample:
     """Return the pictures below a folder, of which a half, or 300, are to quantize by, and the others to judge by.
 
-    What a picture is for follows from the pictures' bytes alone; copies of one count once.
+    What a picture is for follows from the pictures' names alone; copies of one count once.
 
     Args:
         folder: Of pictures, or of folders named by label.
@@ -87,13 +93,17 @@ def of_pictures(folder: Path, decoding: ImageDecoding, labels: tuple[str, ...], 
     index_of = _indices(folder, labels)
     quantize: list[Tensor] = []
     judge: list[tuple[Tensor, int]] = []
-    for place, file in enumerate(_different(folder)):
+    seen: set[bytes] = set()
+    for file in _some_files(folder):
         try:
-            example = decode_image(file.read_bytes(), decoding)
+            digest, example = _read(file, decoding)
         except (ExampleError, OSError) as error:
             progress.say(f"skipped: {file}: {error}")
             continue
-        if place % 2 and len(quantize) < MOST_TO_QUANTIZE:
+        if digest in seen:
+            continue
+        seen.add(digest)
+        if len(seen) % 2 and len(quantize) < MOST_TO_QUANTIZE:
             quantize.append(example)
         else:
             judge.append((example, index_of.get(file.relative_to(folder).parts[0], NO_LABEL)))
@@ -115,18 +125,27 @@ def _indices(folder: Path, labels: Sequence[str]) -> Mapping[str, int]:
     return found
 
 
-def _different(folder: Path) -> list[Path]:
-    """Return files of different contents below a folder, in an order that follows from these alone."""
-    file_of = {hashlib.sha256(file.read_bytes()).digest(): file for file in _files_below(folder)}
-    return [file_of[digest] for digest in sorted(file_of)][:MOST_PICTURES]
+def _some_files(folder: Path) -> list[Path]:
+    """Return the files below a folder, or so many of them as are wanted, in an order that their names decide."""
+    files = [file for each in (folder, *folders(folder)) for file in _files_of(each, deep=each != folder)]
+    return sorted(files, key=lambda file: derived_seed(file.relative_to(folder).as_posix()))[:MOST_PICTURES]
 
 
-def _files_below(folder: Path) -> Iterator[Path]:
+def _files_of(folder: Path, *, deep: bool) -> Iterator[Path]:
     for path in visible(folder):
-        if path.is_dir() and not path.is_symlink():
-            yield from _files_below(path)
-        elif path.is_file():
+        if path.is_file():
             yield path
+        # A link to a folder may lead in a circle.
+        elif deep and path.is_dir() and not path.is_symlink():
+            yield from _files_of(path, deep=True)
+
+
+def _read(file: Path, decoding: ImageDecoding) -> tuple[bytes, Tensor]:
+    """Return the sha256 of a picture's pixels, and these."""
+    if file.stat().st_size > LARGEST_FILE_BYTES:
+        raise OSError(f"is larger than {LARGEST_FILE_BYTES >> 20} MiB")
+    example_CHW = decode_image(file.read_bytes(), decoding)
+    return hashlib.sha256(example_CHW.numpy().tobytes()).digest(), example_CHW
 
 
 def _given(data: Path | None, manifest: Manifest) -> Path:

@@ -37,7 +37,7 @@ GOLDEN_CANDIDATES = 64
 
 @dataclass(frozen=True)
 class PairDataset:
-    """Pairs in three parts; `test` is never used for choosing anything.
+    """Pairs in three parts; `test` is never used for choosing weights.
 
     Attributes:
         views: Name -> what of a text counts in a further error rate, such as all but its stress marks.

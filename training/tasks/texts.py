@@ -25,7 +25,7 @@ TOKENIZER_FILE = "tokenizer.json"
 
 @dataclass(frozen=True)
 class TextDataset:
-    """Texts in three parts; `test` is never used for choosing anything.
+    """Texts in three parts; `test` is never used for choosing weights.
 
     Attributes:
         labels: The K names.
@@ -154,8 +154,11 @@ class TextClassification(ClassificationTask):
         return {"train": len(dataset.train), "validation": len(dataset.validation), "test": len(dataset.test)}
 
     def sample(self) -> Sample:
-        """Return texts of the training part, and the test part."""
-        return of_texts(self.dataset.train, self.dataset.test, self.preparation)
+        """Return texts of the training part, without words of a lexicon among them, and the test part."""
+        whole = [
+            text for text, weight in zip(self.dataset.train, self._weight_N.tolist(), strict=True) if weight >= 1
+        ]
+        return of_texts(whole, self.dataset.test, self.preparation)
 
     def _encoded(self, rules: Tokenizer, texts: Sequence[LabelledText]) -> Ragged:
         longest = self._tokenization.max_tokens
