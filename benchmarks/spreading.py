@@ -7,8 +7,9 @@ inherited   every process accepts from one listening socket
 handed      one process accepts, and hands each connection to the worker with the fewest: what `app` does
 
 A bare ASGI application answers with its process's number, so that nothing hides what the spreading costs. Prints
-how CONNECTIONS keep-alive connections lie over two workers in several tries, the requests a second over them, and
-the requests a second of clients that open a connection for each; medians of rounds, interleaved.
+how CONNECTIONS keep-alive connections lie over two workers in several tries, and what comes of requests over them
+(kept) and of requests with a connection for each (alone): how many a second, and how much processor time one takes
+of all the server's processes, which other work on the machine disturbs less. Medians of rounds, interleaved.
 """
 
 import argparse
@@ -19,11 +20,14 @@ import socket
 import statistics
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from http.client import HTTPResponse
 from itertools import count
+from pathlib import Path
+from typing import NamedTuple
 
 import uvicorn
 from starlette.types import Receive, Scope, Send
@@ -33,11 +37,13 @@ from app.handover import Giver
 from app.reception import Reception
 from app.spreading import by_preference
 from benchmarks.load import Pattern, load, post
-from benchmarks.workloads import ROOT
 
+ROOT = Path(__file__).resolve().parent.parent
 WAYS = ("reuseport", "inherited", "handed")
 CONNECTIONS = 32
 WORKERS = 2
+# So long after the last connections were closed, all workers know of it.
+SETTLE_S = 0.05
 
 
 def main() -> None:
@@ -52,32 +58,59 @@ def main() -> None:
     if options.serve:
         _serve(options.serve, options.descriptor)
         return
-    kept = post("/", b"x" * 500, "image/png")
-    alone = post("/", b"x" * 500, "image/png", {"Connection": "close"})
-    most: dict[str, list[int]] = {way: [] for way in WAYS}
-    per_s: dict[tuple[str, str], list[float]] = {}
+    found: dict[str, list[_Round]] = {way: [] for way in WAYS}
     for _ in range(options.rounds):
         for way in WAYS:
-            with _service(way) as port:
-                most[way] += [_most_on_one(port) for _ in range(options.tries)]
-                for kind, request in (("kept", kept), ("alone", alone)):
-                    pattern = Pattern(connections=CONNECTIONS, seconds=options.seconds, warmup_s=0.5)
-                    outcome = load(port, [request], pattern)
-                    if outcome.broken or outcome.unanswered:
-                        raise SystemExit(
-                            f"{way}: {outcome.broken + outcome.unanswered} requests were not answered"
-                        )
-                    per_s.setdefault((way, kind), []).append(outcome.per_s)
-    for way in WAYS:
-        kept_per_s, alone_per_s = (statistics.median(per_s[way, kind]) for kind in ("kept", "alone"))
-        print(
-            f"{way:9}  {kept_per_s:6.0f} requests/s over {CONNECTIONS} connections, {alone_per_s:6.0f} one each; "
-            f"of {CONNECTIONS} connections on one worker: {sorted(most[way])}"
-        )
+            found[way].append(_measure(way, options.tries, options.seconds))
+    for way, rounds in found.items():
+        on_one = sorted(most for each in rounds for most in each.on_one)
+        print(f"{way}: of {CONNECTIONS} connections, on the worker that has most: {on_one}")
+        for kind in ("kept", "alone"):
+            costs: list[_Cost] = [getattr(each, kind) for each in rounds]
+            per_s = statistics.median(cost.per_s for cost in costs)
+            processor_us = statistics.median(cost.processor_us for cost in costs)
+            print(f"  {kind:5} {per_s:6.0f} requests/s, {processor_us:4.0f} us of processor time for each")
+
+
+class _Cost(NamedTuple):
+    per_s: float
+    processor_us: float
+
+
+class _Round(NamedTuple):
+    on_one: list[int]
+    kept: _Cost
+    alone: _Cost
+
+
+def _measure(way: str, tries: int, seconds: float) -> _Round:
+    with _service(way) as (port, pids):
+
+        def cost(headers: dict[str, str]) -> _Cost:
+            request = post("/", b"x" * 500, "image/png", headers)
+            before_s = _spent_s(pids)
+            outcome = load(port, [request], Pattern(connections=CONNECTIONS, seconds=seconds))
+            if outcome.broken or outcome.unanswered:
+                raise SystemExit(f"{way}: {outcome.broken + outcome.unanswered} requests were not answered")
+            return _Cost(outcome.per_s, 1e6 * (_spent_s(pids) - before_s) / outcome.begun)
+
+        return _Round([_most_on_one(port) for _ in range(tries)], cost({}), cost({"Connection": "close"}))
+
+
+def _spent_s(pids: list[int]) -> float:
+    """Processor time that processes and their children have taken."""
+    family = [*pids, *(child for pid in pids for child in _children(pid))]
+    fields = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in family]
+    return sum(int(each[11]) + int(each[12]) for each in fields) / os.sysconf("SC_CLK_TCK")
+
+
+def _children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def _most_on_one(port: int) -> int:
     """Open the connections, ask once on each, and return how many are on the worker that has most."""
+    time.sleep(SETTLE_S)
     with ExitStack() as stack:
         connections = [
             stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(CONNECTIONS)
@@ -95,8 +128,8 @@ def _body(connection: socket.socket) -> bytes:
 
 
 @contextmanager
-def _service(way: str) -> Iterator[int]:
-    """Start the workers; yield the port once each has answered."""
+def _service(way: str) -> Iterator[tuple[int, list[int]]]:
+    """Start the workers; yield the port and the processes started, once each serves."""
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if way == "reuseport":
@@ -119,7 +152,7 @@ def _service(way: str) -> Iterator[int]:
         try:
             for process in processes:
                 _until_it_serves(process)
-            yield listener.getsockname()[1]
+            yield listener.getsockname()[1], [process.pid for process in processes]
         finally:
             for process in processes:
                 process.send_signal(signal.SIGTERM)
