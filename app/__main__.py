@@ -28,7 +28,6 @@ def _supervise(settings: Settings) -> int:
 
 
 def _serve(settings: Settings) -> int:
-
     # torch takes seconds to import, and a wrong setting should be told at once.
     from app.main import create_app
     from app.server import Server
