@@ -4,7 +4,7 @@ import sys
 
 from app import logs
 from app.api_keys import ApiKeysInvalid
-from app.settings import SettingsError, read_settings
+from app.settings import Settings, SettingsError, read_settings
 from models.errors import DeviceUnavailable
 
 
@@ -15,7 +15,19 @@ def main() -> int:
     except SettingsError as error:
         return _refuse(error)
     logs.configure(settings.log_format, settings.log_level)
+    return _supervise(settings) if settings.workers > 1 else _serve(settings)
 
+
+def _supervise(settings: Settings) -> int:
+    from app.processes.supervisor import Supervisor, WorkersFailed
+
+    try:
+        return Supervisor(settings).run()
+    except WorkersFailed as error:
+        return _refuse(error)
+
+
+def _serve(settings: Settings) -> int:
     # torch takes seconds to import, and a wrong setting should be told at once.
     from app.main import create_app
     from app.server import Server

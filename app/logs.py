@@ -8,7 +8,15 @@ from typing import Any, Literal, TextIO
 
 
 class JsonFormatter(logging.Formatter):
-    """A JSON object a record: time, level, logger, message, the record's fields, and a traceback if any."""
+    """A JSON object a record: time, level, logger, message, the record's fields, and a traceback if any.
+
+    Args:
+        worker: Which of several worker processes this is; None if it is the only one, or none.
+    """
+
+    def __init__(self, worker: int | None = None) -> None:
+        super().__init__()
+        self._always = {} if worker is None else {"worker": worker}
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
@@ -17,6 +25,7 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
+            **self._always,
             **_fields(record),
         }
         if record.exc_info:
@@ -25,22 +34,32 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """Time, level and message, then the record's fields as name=value."""
+    """Time, level and message, then the record's fields as name=value.
 
-    def __init__(self) -> None:
+    Args:
+        worker: Which of several worker processes this is; None if it is the only one, or none.
+    """
+
+    def __init__(self, worker: int | None = None) -> None:
         super().__init__("%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S")
+        self._always = {} if worker is None else {"worker": worker}
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         """Return the line, before any traceback."""
-        fields = " ".join(f"{name}={_plain(value)}" for name, value in _fields(record).items())
+        fields = " ".join(f"{name}={_plain(value)}" for name, value in (self._always | _fields(record)).items())
         return f"{super().formatMessage(record)} {fields}".rstrip()
 
 
-def configure(format_: Literal["auto", "json", "text"], level: str, stream: TextIO = sys.stderr) -> None:
-    """Send every record of `level` and above to `stream`, replacing what was configured before."""
+def configure(
+    format_: Literal["auto", "json", "text"], level: str, stream: TextIO = sys.stderr, worker: int | None = None
+) -> None:
+    """Send every record of `level` and above to `stream`, replacing what was configured before.
+
+    Each line says which worker process it is of, if there are several.
+    """
     text = format_ == "text" or (format_ == "auto" and stream.isatty())
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(TextFormatter() if text else JsonFormatter())
+    handler.setFormatter(TextFormatter(worker) if text else JsonFormatter(worker))
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
     logging.captureWarnings(True)
 

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app import errors
 from app.access import AccessMiddleware
 from app.exchange import ExchangeMiddleware
+from app.processes.siblings import Siblings
 from app.routes import health, metrics, models, predict, problems
 from app.routes.direct import DirectRoutes
 from app.service import Service
@@ -47,14 +48,18 @@ class Lantern(FastAPI):
         return ExchangeMiddleware(access, service)
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(settings: Settings, siblings: Siblings | None = None) -> FastAPI:
     """Build the ASGI app; its lifespan starts and stops the service.
+
+    Args:
+        settings: Of the whole service.
+        siblings: The other worker processes, if this is one of several.
 
     Raises:
         DeviceUnavailable: The device that the settings ask for is not on this machine.
         ApiKeysInvalid: The file of keys that the settings name cannot be used.
     """
-    service = Service(settings)
+    service = Service(settings, siblings)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:

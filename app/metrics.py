@@ -1,10 +1,13 @@
 """Every Prometheus series of the service. Labels are bounded: models, versions, routes and codes that exist."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.registry import Collector
 
+from app.processes.merging import Family, Figures
 from app.series import Counted, Distribution
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -62,6 +65,37 @@ class Metrics:
         for stage, seconds in self.stage_seconds.items():
             seconds.observe(timing_ms[stage] / 1000, model)
 
+    def figures(self) -> list[Family]:
+        """What was measured, to be sent and merged."""
+        return [
+            {
+                "name": family.name,
+                "text": family.documentation,
+                "type": family.type,
+                "samples": [(sample.name, sample.labels, sample.value) for sample in family.samples],
+            }
+            for family in self.registry.collect()
+        ]
+
     def render(self) -> bytes:
         """The text that a Prometheus server scrapes."""
         return generate_latest(self.registry)
+
+
+def render(figures: Figures) -> bytes:
+    """The same text, of figures that were sent or merged."""
+    registry = CollectorRegistry()
+    registry.register(_Sent(figures))
+    return generate_latest(registry)
+
+
+class _Sent(Collector):
+    def __init__(self, figures: Figures) -> None:
+        self._figures = figures
+
+    def collect(self) -> Iterable[Metric]:
+        for each in self._figures:
+            family = Metric(each["name"], each["text"], each["type"])
+            for name, labels, value in each["samples"]:
+                family.add_sample(name, labels, value)
+            yield family

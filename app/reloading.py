@@ -1,6 +1,7 @@
 """Look for published versions; verify, load, warm up, check, swap, drain the old.
 
-Any failure keeps the old version serving, and stands in /health/ready, /models and the metrics.
+Any failure keeps the old version serving, and stands in /health/ready, /models and the metrics. Of several worker
+processes each gets as far as the swap, and then waits until all have.
 """
 
 import asyncio
@@ -10,7 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from app.batching import Batcher
 from app.inference import LoadedModel
@@ -26,6 +27,34 @@ Result = TypeVar("Result")
 
 FIRST_RETRY_S = 5.0
 LONGEST_RETRY_S = 300.0
+
+
+class Consent(Protocol):
+    """Other worker processes that serve the same models, and swap when this one does."""
+
+    def served(self, model: str) -> Current | None:
+        """Which version of a model they serve, if it is known."""
+        ...
+
+    def stand(self, model: str, current: Current) -> None:
+        """Tell that this version is current and could be served; `go` or `let_go` is called in time."""
+        ...
+
+    def refuse(self, model: str, current: Current, refusal: Refusal) -> None:
+        """Tell that this version could not be loaded."""
+        ...
+
+    def looked(self) -> None:
+        """Tell that what is live or refused may have changed."""
+        ...
+
+
+@dataclass(frozen=True)
+class Held:
+    """A version that is ready to be served, and waits for the others."""
+
+    current: Current
+    loaded: LoadedModel
 
 
 @dataclass(frozen=True)
@@ -46,6 +75,7 @@ class Reloader:
         load: Bundle -> loaded model; raises BundleError.
         make_batcher: Loaded model -> its batcher, on the event loop.
         metrics: Told of loads and refusals.
+        consent: Of the other worker processes; None if there are none.
     """
 
     def __init__(
@@ -55,12 +85,15 @@ class Reloader:
         load: Callable[[Bundle], LoadedModel],
         make_batcher: Callable[[LoadedModel], Batcher],
         metrics: Metrics,
+        consent: Consent | None = None,
     ) -> None:
         self._repository = repository
         self._registry = registry
         self._load = load
         self._make_batcher = make_batcher
         self._metrics = metrics
+        self._consent = consent
+        self._held: dict[str, Held] = {}
         # One load at a time: loading competes with serving for the processor and the device's memory.
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="load")
         self._failed: dict[str, Attempt] = {}
@@ -88,9 +121,26 @@ class Reloader:
         except ModelsError as error:
             logger.error("%s", error)
             self._registry.trouble = str(error)
+        self._held = {name: held for name, held in self._held.items() if name in self._registry.names}
         for name in sorted(self._registry.names):
             await self._bring_up_to_date(name)
         self._registry.looked = True
+        if self._consent is not None:
+            self._consent.looked()
+
+    def go(self, name: str, current: Current) -> None:
+        """Swap to a version that was waited with, now that the others do; on the event loop."""
+        held = self._held.get(name)
+        if held is not None and held.current == current:
+            self._go_live(name, self._held.pop(name).loaded)
+
+    def let_go(self, name: str, current: Current, refusal: Refusal) -> None:
+        """Refuse a version that another worker process could not load; on the event loop."""
+        if self._is_held(name, current):
+            del self._held[name]
+        if self._is_due(name, current):
+            self._note_refusal(name, current, refusal)
+            logger.error("%s %s is let go: another worker process refused it", name, current.version)
 
     def draining(self) -> list[Batcher]:
         """The batchers of versions that were swapped out and still have items to answer."""
@@ -103,11 +153,11 @@ class Reloader:
     async def _bring_up_to_date(self, name: str) -> None:
         current: Current | None = None
         try:
-            current = await self._in_thread(lambda: self._repository.current(name))
+            current = await self._wanted(name)
             if self._is_live(name, current):
-                self._forget_failure(name)
+                self._keep(name, current)
                 return
-            if not self._is_due(name, current):
+            if self._is_held(name, current) or not self._is_due(name, current):
                 return
             start_s = time.monotonic()
             loaded = await self._in_thread(lambda: self._load(self._repository.open(name, current)))
@@ -116,7 +166,38 @@ class Reloader:
                 self._refuse(name, current, error)
             return
         self._metrics.load_seconds.labels(name).observe(time.monotonic() - start_s)
-        self._go_live(name, loaded)
+        if self._consent is None:
+            self._go_live(name, loaded)
+        elif self._is_due(name, current):  # Nobody refused it meanwhile.
+            await self._go_live_with_others(name, Held(current, loaded), self._consent)
+
+    async def _wanted(self, name: str) -> Current:
+        """What the others serve, for a model that is not live here yet; else the current version."""
+        if self._consent is not None and name not in self._registry.live:
+            served = self._consent.served(name)
+            if served is not None:
+                return served
+        return await self._in_thread(lambda: self._repository.current(name))
+
+    async def _go_live_with_others(self, name: str, held: Held, consent: Consent) -> None:
+        consent.stand(name, held.current)
+        if consent.served(name) == held.current:
+            self._held.pop(name, None)
+            self._go_live(name, held.loaded)
+            return
+        self._held[name] = held
+        if name not in self._registry.live and consent.served(name) is not None:
+            await self._bring_up_to_date(name)
+
+    def _keep(self, name: str, current: Current) -> None:
+        self._forget_failure(name)
+        if self._consent is not None:
+            self._held.pop(name, None)
+            self._consent.stand(name, current)
+
+    def _is_held(self, name: str, current: Current) -> bool:
+        held = self._held.get(name)
+        return held is not None and held.current == current
 
     def _is_live(self, name: str, current: Current) -> bool:
         live = self._registry.live.get(name)
@@ -133,19 +214,25 @@ class Reloader:
         self._registry.refusals.pop(name, None)
 
     def _refuse(self, name: str, current: Current | None, error: Exception) -> None:
-        before = self._failed.get(name)
-        again = before is not None and before.current == current
-        wait_s = min(LONGEST_RETRY_S, 2 * before.wait_s) if before and again else FIRST_RETRY_S
-        self._failed[name] = Attempt(current, wait_s, time.monotonic() + wait_s)
         expected = isinstance(error, ModelsError)
         detail = str(error) if expected else "the service's log says why"
         version = current.version if current else None
+        refusal = Refusal(version, type(error).__name__, detail, datetime.now(UTC))
         self._metrics.loads.labels(name, "refused").inc()
-        self._registry.refusals[name] = Refusal(version, type(error).__name__, detail, datetime.now(UTC))
+        self._note_refusal(name, current, refusal)
+        if self._consent is not None and current is not None:
+            self._consent.refuse(name, current, refusal)
         traceback = None if expected else error
         logger.error(
             "%s %s is refused: %s: %s", name, version or "", type(error).__name__, error, exc_info=traceback
         )
+
+    def _note_refusal(self, name: str, current: Current | None, refusal: Refusal) -> None:
+        before = self._failed.get(name)
+        again = before is not None and before.current == current
+        wait_s = min(LONGEST_RETRY_S, 2 * before.wait_s) if before and again else FIRST_RETRY_S
+        self._failed[name] = Attempt(current, wait_s, time.monotonic() + wait_s)
+        self._registry.refusals[name] = refusal
 
     def _go_live(self, name: str, loaded: LoadedModel) -> None:
         live = LiveModel(loaded, self._make_batcher(loaded), datetime.now(UTC))

@@ -13,6 +13,7 @@ from app.decoding import decode
 from app.inference import LoadedModel, load
 from app.metrics import Metrics
 from app.prediction import Predictor
+from app.processes.siblings import Siblings
 from app.rate_limit import RateLimiter
 from app.registry import Registry
 from app.reloading import Reloader
@@ -31,28 +32,36 @@ CGROUP_CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")
 
 
 class Service:
-    """What the routes talk to; started on the event loop. Nothing is shared between two of them."""
+    """What the routes talk to; started on the event loop. Nothing is shared between two of them.
 
-    def __init__(self, settings: Settings) -> None:
+    Args:
+        settings: Of the whole service.
+        siblings: The other worker processes, if this is one of several.
+    """
+
+    def __init__(self, settings: Settings, siblings: Siblings | None = None) -> None:
         self.settings = settings
+        self.siblings = siblings
         self.metrics = Metrics()
         self.keys = ApiKeys(settings.api_keys_file) if settings.api_keys_file else None
         self.limiter = _limiter(settings)
-        self.budget = BodyBudget(settings.max_buffered_bytes)
+        self.budget = BodyBudget(settings.max_buffered_bytes // settings.workers)
         self.device = choose_device(settings.device)
         self.repository = Repository(settings.models_dir)
         self.registry = Registry({"image": settings.default_image_model, "text": settings.default_text_model})
         self.leaving = False
-        self._workers = Workers(settings.cpu_threads or available_cpus())
+        self._workers = Workers(settings.cpu_threads or max(1, available_cpus() // settings.workers))
         self.predictor = Predictor(self.registry, self.metrics)
-        self._reloader = Reloader(self.repository, self.registry, self._load, self._make_batcher, self.metrics)
+        self.reloader = Reloader(
+            self.repository, self.registry, self._load, self._make_batcher, self.metrics, siblings
+        )
         self._watches: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Begin loading; the service answers at once, and is ready once its models are warm."""
         self._workers.start()
         interval_s = self.settings.reload_interval_s
-        self._watches.append(asyncio.create_task(self._reloader.watch(interval_s)))
+        self._watches.append(asyncio.create_task(self.reloader.watch(interval_s)))
         if self.keys is not None and interval_s:
             self._watches.append(asyncio.create_task(self.keys.watch(interval_s)))
 
@@ -82,7 +91,7 @@ class Service:
         for watch in self._watches:
             watch.cancel()
         await asyncio.gather(*self._watches, return_exceptions=True)
-        self._reloader.close()
+        self.reloader.close()
         for batcher in self._batchers():
             batcher.close()
         self._workers.close()
@@ -90,7 +99,7 @@ class Service:
 
     def _batchers(self) -> list[Batcher]:
         live = [model.batcher for model in self.registry.live.values()]
-        return live + self._reloader.draining()
+        return live + self.reloader.draining()
 
     def _load(self, bundle: Bundle) -> LoadedModel:
         settings = self.settings

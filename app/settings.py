@@ -62,7 +62,10 @@ class Settings(BaseSettings):
 
     max_batch_size: int = Field(64, ge=1, le=4096, description="Most items in a batch; a model may allow fewer.")
     queue_capacity: int = Field(
-        256, ge=1, le=1_000_000, description="Most items admitted and unanswered, for each model."
+        256,
+        ge=1,
+        le=1_000_000,
+        description="Most items admitted and unanswered, for each model in each worker process.",
     )
     queue_delay_ms: float = Field(
         0,
@@ -77,7 +80,8 @@ class Settings(BaseSettings):
     max_buffered_bytes: int = Field(
         256 * 1024**2,
         ge=1024,
-        description="Most bytes of request bodies held at a time, of all requests together.",
+        description="Most bytes of request bodies held at a time, of all requests together; worker processes "
+        "have equal shares.",
     )
     max_image_pixels: int = Field(
         64_000_000, ge=1, description="Most pixels of an image, width times height; a model may allow fewer."
@@ -88,7 +92,14 @@ class Settings(BaseSettings):
         0,
         ge=0,
         le=256,
-        description="Threads that decode and infer; 0: one for each CPU this process may use.",
+        description="Threads that decode and infer, in each worker process; 0: one for each CPU that may be used, "
+        "shared out among the worker processes.",
+    )
+    workers: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="Worker processes that serve, each with its own copy of the models; 1: no other process.",
     )
 
     api_keys_file: Path | None = Field(
@@ -127,10 +138,21 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _limits_fit_each_other(self) -> "Settings":
+        if self.rate_limit_per_s and self.workers > 1:
+            raise ValueError(
+                f"RATE_LIMIT_PER_S with WORKERS={self.workers}: each worker process would count for itself, and "
+                "allow a client more; set WORKERS to 1, or set no limit here and one in what stands in front"
+            )
         if self.max_body_bytes > self.max_buffered_bytes:
             raise ValueError(
                 f"MAX_BODY_BYTES ({self.max_body_bytes}) is over MAX_BUFFERED_BYTES ({self.max_buffered_bytes}): "
                 "such a body could never be read"
+            )
+        if self.max_body_bytes > self.max_buffered_bytes // self.workers:
+            raise ValueError(
+                f"MAX_BODY_BYTES ({self.max_body_bytes}) is over a worker process's share of MAX_BUFFERED_BYTES "
+                f"({self.max_buffered_bytes} / {self.workers}): raise MAX_BUFFERED_BYTES to at least "
+                f"{self.max_body_bytes * self.workers}, or have fewer WORKERS"
             )
         if self.max_items > self.queue_capacity:
             raise ValueError(

@@ -97,14 +97,18 @@ class Process:
 
 
 @contextmanager
-def process(models_dir: Path, *arguments: str, **settings: object) -> Iterator[Process]:
-    """Run `python -m app` on a free port, and yield once it listens."""
+def process(models_dir: Path, *arguments: str, module: str = "app", **settings: object) -> Iterator[Process]:
+    """Run `python -m app` on a free port, in a group of processes of its own, and yield once it listens."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("LANTERN_")}
     environment |= {"LANTERN_MODELS_DIR": str(models_dir), "LANTERN_PORT": "0", "LANTERN_LOG_FORMAT": "json"}
     environment |= {"LANTERN_CPU_THREADS": "1"}
     environment |= {f"LANTERN_{name.upper()}": str(value) for name, value in settings.items()}
-    command = [sys.executable, "-m", "app", *arguments]
-    started = Process(subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True))
+    command = [sys.executable, "-m", module, *arguments]
+    started = Process(
+        subprocess.Popen(
+            command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
+    )
     try:
         yield started
     finally:

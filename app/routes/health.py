@@ -26,15 +26,23 @@ async def live() -> Live:
 )
 async def ready(service: ServiceOf, response: Response) -> Ready:
     """200 or 503. A full queue is no unreadiness, and neither is a refused version while the old one serves."""
-    status = _status(service)
-    if status != "ready":
+    found = readiness(service)
+    if found.status == "ready" and service.siblings is not None:
+        found = service.siblings.readiness(found)
+    if found.status != "ready":
         response.status_code = 503
-    return Ready(status=status, detail=_detail(service, status), models=_models(service))
+    return found
 
 
 # Load balancers and `wget --spider` probe with HEAD.
 router.add_api_route("/health/live", live, methods=["HEAD"], include_in_schema=False)
 router.add_api_route("/health/ready", ready, methods=["HEAD"], include_in_schema=False)
+
+
+def readiness(service: Service) -> Ready:
+    """The readiness of this process, whatever that of others is."""
+    status = _status(service)
+    return Ready(status=status, detail=_detail(service, status), models=_models(service))
 
 
 def refused(refusal: Refusal | None) -> FailedVersion | None:

@@ -3,6 +3,7 @@
 from fastapi import APIRouter, Response
 from fastapi.responses import PlainTextResponse
 
+from app.metrics import render
 from app.routes.service import ServiceOf
 
 router = APIRouter(tags=["health"])
@@ -10,5 +11,7 @@ router = APIRouter(tags=["health"])
 
 @router.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse)
 async def metrics(service: ServiceOf) -> Response:
-    """The series, in Prometheus's text format."""
-    return Response(service.metrics.render(), media_type=service.metrics.content_type)
+    """The series, in Prometheus's text format; of every worker process together."""
+    own = service.metrics
+    text = own.render() if service.siblings is None else render(await service.siblings.figures(own.figures()))
+    return Response(text, media_type=service.metrics.content_type)

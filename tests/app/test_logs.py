@@ -57,6 +57,14 @@ def test_a_terminal_gets_lines_that_a_person_reads() -> None:
     assert stream.getvalue().endswith("INFO    request status=200\n")
 
 
+@pytest.mark.parametrize(("stream", "said"), [(io.StringIO(), '"worker": 2'), (Terminal(), " worker=2")])
+def test_each_line_of_a_worker_process_says_which_it_is(stream: io.StringIO, said: str) -> None:
+    logs.configure("auto", "info", stream, worker=2)
+    logging.getLogger("x").info("request")
+    logging.getLogger("y").warning("no fields at all")
+    assert stream.getvalue().count(said) == 2
+
+
 def test_a_client_cannot_forge_a_line_or_steer_the_terminal() -> None:
     stream = Terminal()
     logs.configure("auto", "info", stream)

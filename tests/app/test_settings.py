@@ -52,6 +52,8 @@ def test_an_empty_variable_is_the_default(monkeypatch: pytest.MonkeyPatch) -> No
         ("DRAIN_GRACE_S", "-1"),
         ("LOG_FORMAT", "xml"),
         ("LOG_LEVEL", "loud"),
+        ("WORKERS", "0"),
+        ("WORKERS", "65"),
     ],
 )
 def test_a_wrong_value_stops_the_start_with_the_settings_name(
@@ -101,6 +103,22 @@ def test_a_request_must_fit_the_queue(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_body_must_fit_the_buffer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LANTERN_MAX_BUFFERED_BYTES", "4096")
     with pytest.raises(SettingsError, match=r"MAX_BODY_BYTES .* is over MAX_BUFFERED_BYTES \(4096\)"):
+        read_settings([])
+
+
+def test_a_body_must_fit_a_worker_process_s_share_of_the_buffer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LANTERN_WORKERS", "8")
+    assert read_settings([]).workers == 8
+    monkeypatch.setenv("LANTERN_WORKERS", "9")
+    with pytest.raises(SettingsError, match=rf"MAX_BUFFERED_BYTES to at least {9 * 32 * 1024**2}, or have fewer"):
+        read_settings([])
+
+
+def test_a_rate_limit_has_to_hold_over_all_worker_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LANTERN_RATE_LIMIT_PER_S", "5")
+    assert read_settings([]).rate_limit_per_s == 5
+    monkeypatch.setenv("LANTERN_WORKERS", "2")
+    with pytest.raises(SettingsError, match=r"RATE_LIMIT_PER_S with WORKERS=2: .* set WORKERS to 1"):
         read_settings([])
 
 
