@@ -22,6 +22,7 @@ from typing import TypeVar
 import torch
 
 from benchmarks.environments import versions_of
+from benchmarks.labels import check_label, expected_label
 from benchmarks.load import Pattern, load
 from benchmarks.report import markdown, plot
 from benchmarks.results import Limit, Point, Results, Start
@@ -41,6 +42,7 @@ Each = TypeVar("Each")
 def main() -> None:
     """Measure, and write what was found."""
     options = _options()
+    options.servers = usable(options.servers)
     results = Results(
         machine=this_machine(torch.device("cpu")),
         started_at=datetime.now(UTC),
@@ -58,15 +60,29 @@ def main() -> None:
         print(path)
 
 
+def usable(servers: Sequence[Server]) -> list[Server]:
+    """Those that can run here; a line tells why each of the others cannot."""
+    missing = {server.name: server.missing() for server in servers}
+    for name, why in missing.items():
+        if why is not None:
+            print(f"{name} is left out: {why}", file=sys.stderr)
+    return [server for server in servers if missing[server.name] is None]
+
+
 def _measure_round(
     results: Results, round_: int, workload: Workload, place: Place, options: argparse.Namespace
 ) -> None:
-    bodies = workload.bodies()
-    results.limits.append(_limit(round_, workload, place, bodies))
+    requests = workload.requests()
+    results.limits.append(_limit(round_, workload, place, workload.bodies()))
+    label = expected_label(place.folder, requests[0])
     for server in (*LIMITS, *options.servers):
+        if not server.takes(workload.inputs):
+            continue
         print(f"round {round_ + 1} of {options.rounds}: {workload.name}, {server.name}", file=sys.stderr)
-        requests = [server.request(body, workload.content_type) for body in bodies]
-        with running(server, place, len(os.sched_getaffinity(0)), requests[0]) as process:
+        probe = server.request(requests[0], workload.content_type)
+        with running(server, place, len(os.sched_getaffinity(0)), probe) as process:
+            if server not in LIMITS:
+                check_label(server.name, process.answer, label)
 
             def point(
                 pattern: Pattern,
@@ -74,7 +90,7 @@ def _measure_round(
                 server: Server = server,
                 port: int = process.port,
             ) -> Point:
-                asked = [server.request(body, workload.content_type, pattern.deadline_ms) for body in bodies]
+                asked = [server.request(inputs, workload.content_type, pattern.deadline_ms) for inputs in requests]
                 outcome = load(port, asked, pattern)
                 found = Point(
                     workload=workload.name,

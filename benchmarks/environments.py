@@ -1,6 +1,8 @@
 """An environment of its own for each peer, made when it is first asked for and made anew when its list changes."""
 
 import hashlib
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -8,6 +10,7 @@ from pathlib import Path
 
 LIST = "import importlib.metadata as m\nfor each in m.distributions(): print(each.name + '==' + each.version)"
 ENVIRONMENTS = Path(__file__).with_name(".build") / "environments"
+JAVA_VERSION = 17
 
 
 def python_of(name: str, requirements: Path) -> Path:
@@ -42,3 +45,16 @@ def versions_of(name: str, requirements: Path | None) -> dict[str, str]:
     python = python_of(name, requirements) if requirements else Path(sys.executable)
     listed = subprocess.run([str(python), "-c", LIST], check=True, capture_output=True, text=True).stdout.split()
     return dict(sorted(line.split("==", 1) for line in listed))
+
+
+def lack_of_java() -> str | None:
+    """Say what is wrong with this machine's Java for a peer that runs on it; None if nothing is."""
+    home = os.environ.get("JAVA_HOME")
+    java = shutil.which("java", path=f"{home}/bin" if home else None)
+    if java is None:
+        return f"it needs Java {JAVA_VERSION} or later, and there is none"
+    said = subprocess.run([java, "-version"], check=False, capture_output=True, text=True).stderr
+    found = re.search(r'version "(\d+)', said)
+    if found and int(found[1]) >= JAVA_VERSION:
+        return None
+    return f"it needs Java {JAVA_VERSION} or later, not {said.splitlines()[0] if said else java}"

@@ -5,7 +5,7 @@ import json
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -128,7 +128,7 @@ def load(port: int, requests: Sequence[bytes], pattern: Pattern) -> Outcome:
     return Outcome.model_validate(json.loads(done.stdout))
 
 
-def post(path: str, body: bytes, content_type: str, headers: dict[str, str] | None = None) -> bytes:
+def post(path: str, body: bytes, content_type: str, headers: Mapping[str, str] | None = None) -> bytes:
     """Write a POST as it goes over the wire."""
     lines = {
         "Host": "127.0.0.1",

@@ -1,6 +1,7 @@
 """A run's results as Markdown tables, and as plots of throughput against latency."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from benchmarks.load import Outcome
@@ -60,37 +61,45 @@ def _workload(results: Results, workload: str) -> str:
 
 
 def _closed(results: Results, workload: str) -> str:
-    connections = _connections(results, workload)
-    head = ["server", *(f"{count} connections" for count in connections)]
-    rows = []
-    for server in _servers(results, workload):
-        cells = []
-        for count in connections:
-            outcomes = results.closed(workload, server, count)
-            per_s, p50, p99 = (results.median(outcomes, figure) for figure in (_per_s, _p50, _p99))
-            cells.append(f"{_number(per_s)} ({_number(p50)}/{_number(p99)}){_failures(outcomes)}")
-        rows.append([server, *cells])
-    return "Closed loop: requests a second (p50/p99 in ms).\n\n" + _table(head, rows)
+    columns = {
+        f"{count} connections": partial(results.closed, workload, connections=count)
+        for count in _connections(results, workload)
+    }
+
+    def cell(outcomes: Sequence[Outcome]) -> str:
+        per_s, p50, p99 = (results.median(outcomes, figure) for figure in (_per_s, _p50, _p99))
+        return f"{_number(per_s)} ({_number(p50)}/{_number(p99)}){_failures(outcomes)}"
+
+    title = "Closed loop: requests a second (p50/p99 in ms)."
+    return f"{title}\n\n{_by_server(_servers(results, workload), columns, cell)}"
 
 
 def _open(results: Results, workload: str) -> str:
     shares = sorted({point.share for point in results.points if point.workload == workload and point.share})
-    head = ["server", *(f"{share:.0%} of capacity" for share in shares)]
-    rows = []
-    for server in _servers(results, workload):
-        cells = []
-        for share in shares:
-            outcomes = results.open(workload, server, share)
-            good = results.median(outcomes, lambda outcome: outcome.goodput_per_s)
-            p99 = results.median(outcomes, _p99)
-            asked = results.median(outcomes, lambda outcome: outcome.begun / outcome.seconds)
-            cells.append(f"{_number(good)} of {_number(asked)} ({_number(p99)}){_lost(outcomes)}")
-        if any(results.open(workload, server, share) for share in shares):
-            rows.append([server, *cells])
+    columns = {f"{share:.0%} of capacity": partial(results.open, workload, share=share) for share in shares}
+
+    def cell(outcomes: Sequence[Outcome]) -> str:
+        good, asked, p99 = (results.median(outcomes, figure) for figure in (_goodput_per_s, _begun_per_s, _p99))
+        return f"{_number(good)} of {_number(asked)} ({_number(p99)}){_lost(outcomes)}"
+
     title = (
         "Open loop: good answers within the deadline a second, of how many were asked (p99 of good answers in ms)."
     )
-    return f"{title}\n\n{_table(head, rows)}"
+    return f"{title}\n\n{_by_server(_servers(results, workload), columns, cell)}"
+
+
+def _by_server(
+    servers: Sequence[str],
+    columns: Mapping[str, Callable[[str], Sequence[Outcome]]],
+    cell: Callable[[Sequence[Outcome]], str],
+) -> str:
+    """Tabulate a row for each server that has any outcomes: what `cell` says of those that each column finds."""
+    rows = []
+    for server in servers:
+        found = [outcomes_of(server) for outcomes_of in columns.values()]
+        if any(found):
+            rows.append([server, *map(cell, found)])
+    return _table(["server", *columns], rows)
 
 
 def _starts(results: Results, workload: str) -> str:
@@ -133,6 +142,14 @@ def _connections(results: Results, workload: str) -> list[int]:
 
 def _per_s(outcome: Outcome) -> float:
     return outcome.per_s
+
+
+def _goodput_per_s(outcome: Outcome) -> float:
+    return outcome.goodput_per_s
+
+
+def _begun_per_s(outcome: Outcome) -> float:
+    return outcome.begun / outcome.seconds
 
 
 def _p50(outcome: Outcome) -> float | None:

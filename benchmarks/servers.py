@@ -6,16 +6,17 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 
 from pydantic import BaseModel
 
-from benchmarks.environments import python_of
+from benchmarks.encodings import Encode, form, raw, v2_base64, v2_raw
+from benchmarks.environments import lack_of_java, python_of
 from benchmarks.load import post
 from benchmarks.workloads import ROOT, Place
 
@@ -24,7 +25,6 @@ START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 20.0
 # Between two tries at a server that is starting.
 TRY_INTERVAL_S = 0.05
-BOUNDARY = "lantern-benchmark"
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,9 @@ class Server:
         path: Where it takes a body.
         environment: Variables that it wants, filled in likewise.
         deadline_header: The header by which it is told a request's deadline in milliseconds, if it can be told.
-        form: It takes a body only as the part `file` of a multipart form.
+        encode: How it takes one input; the body as it is, if it can.
+        encode_many: How it takes several in one request, if it does.
+        lack: Says what this machine lacks to run it, if anything.
     """
 
     name: str
@@ -46,24 +48,47 @@ class Server:
     requirements: Path | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     deadline_header: str | None = None
-    form: bool = False
+    encode: Encode = raw
+    encode_many: Encode | None = None
+    lack: Callable[[], str | None] = lambda: None
 
-    def request(self, body: bytes, content_type: str, deadline_ms: float = 0) -> bytes:
+    def missing(self) -> str | None:
+        """Say why it cannot run here; None if it can. Makes its environment if there is none."""
+        if lack := self.lack():
+            return lack
+        if self.requirements is not None:
+            try:
+                python_of(self.name, self.requirements)
+            except subprocess.CalledProcessError as error:
+                return f"its environment cannot be made (exit status {error.returncode})"
+        return None
+
+    def takes(self, inputs: int) -> bool:
+        """Whether one request may carry so many inputs."""
+        return inputs == 1 or self.encode_many is not None
+
+    def request(self, inputs: Sequence[bytes], content_type: str, deadline_ms: float = 0) -> bytes:
         """Write a request as it goes over the wire."""
-        headers = {}
+        encode = self.encode if len(inputs) == 1 else self.encode_many
+        if encode is None:
+            raise ValueError(f"{self.name} takes one input a request, not {len(inputs)}")
+        body, content_type, headers = encode(inputs, content_type)
         if deadline_ms and self.deadline_header:
-            headers[self.deadline_header] = f"{deadline_ms:g}"
-        if self.form:
-            part = f'Content-Disposition: form-data; name="file"; filename="body"\r\nContent-Type: {content_type}'
-            body = b"".join((f"--{BOUNDARY}\r\n{part}\r\n\r\n".encode(), body, f"\r\n--{BOUNDARY}--\r\n".encode()))
-            content_type = f"multipart/form-data; boundary={BOUNDARY}"
+            headers = {**headers, self.deadline_header: f"{deadline_ms:g}"}
         return post(self.path, body, content_type, headers)
 
 
-def _peer(name: str, path: str = "/predict", *, form: bool = False) -> Server:
-    folder = PEERS / name
+def _peer(name: str, folder: str | None = None, environment: Mapping[str, str] | None = None) -> Server:
+    home = PEERS / (folder or name)
     options = ("--folder", "{folder}", "--port", "{port}", "--threads", "{threads}")
-    return Server(name, (str(folder / "serve.py"), *options), path, folder / "requirements.txt", form=form)
+    # What some write beside them at home or in the system's temporary folder goes with the model's.
+    kept_together = {"HOME": "{folder}", "TMPDIR": "{folder}", "TEMP": "{folder}"}
+    return Server(
+        name,
+        (str(home / "serve.py"), *options),
+        requirements=home / "requirements.txt",
+        environment={"PYTHONPATH": str(PEERS), **kept_together, **(environment or {})},
+    )
 
 
 LANTERN = Server(
@@ -76,11 +101,31 @@ LANTERN = Server(
         "LANTERN_DRAIN_GRACE_S": "0",
     },
     deadline_header="X-Request-Timeout-Ms",
+    encode_many=form,
 )
-LIMIT_ASGI = Server("limit: bare ASGI", ("-m", "benchmarks.limits", "http", "--port", "{port}"))
-LIMIT_FASTAPI = Server("limit: FastAPI body()", (*LIMIT_ASGI.command, "--framework"))
+FASTAPI = replace(_peer("fastapi"), encode_many=form)
+LITSERVE = replace(_peer("litserve"), encode=form)
+BENTOML = replace(
+    _peer("bentoml", environment={"BENTOML_DO_NOT_TRACK": "True"}),
+    command=(
+        *("-m", "bentoml", "serve", "service:Service", "--working-dir", str(PEERS / "bentoml")),
+        *("--host", "127.0.0.1", "--port", "{port}", "--arg", "folder={folder}", "--arg", "threads={threads}"),
+    ),
+    encode=form,
+    encode_many=form,
+)
+RAY_SERVE = _peer("rayserve", environment={"RAY_USAGE_STATS_ENABLED": "0", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"})
+V2_PATH = "/v2/models/classifier/infer"
+MLSERVER = replace(_peer("mlserver"), path=V2_PATH, encode=v2_base64, encode_many=v2_base64)
+# A folder named as the package `triton` would be taken for it: PYTHONPATH leads to these folders.
+TRITON = replace(_peer("triton", folder="pytriton"), path=V2_PATH, encode=v2_raw)
+TORCHSERVE = replace(_peer("torchserve"), path="/predictions/classifier", lack=lack_of_java)
+LIMIT_ASGI = Server("limit: bare ASGI", ("-m", "benchmarks.limits", "http", "--port", "{port}"), encode_many=form)
+LIMIT_FASTAPI = replace(LIMIT_ASGI, name="limit: FastAPI body()", command=(*LIMIT_ASGI.command, "--framework"))
 LIMITS = (LIMIT_ASGI, LIMIT_FASTAPI)
-SERVERS = {each.name: each for each in (LANTERN, _peer("fastapi"), _peer("litserve", form=True))}
+SERVERS = {
+    each.name: each for each in (LANTERN, FASTAPI, LITSERVE, BENTOML, RAY_SERVE, MLSERVER, TRITON, TORCHSERVE)
+}
 
 
 class Memory(BaseModel):
@@ -96,12 +141,14 @@ class Running:
 
     Attributes:
         ready_s: From the start of its process to its first good answer.
+        answer: That answer.
     """
 
     server: Server
     port: int
     pid: int
     ready_s: float
+    answer: str
 
     def memory_mb(self) -> Memory:
         """What its processes hold now."""
@@ -135,15 +182,13 @@ def running(server: Server, place: Place, threads: int, probe: bytes) -> Iterato
             command, cwd=ROOT, env=environment, stdout=output, stderr=output, start_new_session=True
         )
     try:
-        _until_answered(process, port, server, probe, log)
-        yield Running(server, port, process.pid, time.monotonic() - start_s)
+        answer = _until_answered(process, port, server, probe, log)
+        yield Running(server, port, process.pid, time.monotonic() - start_s, answer)
     finally:
         _stop(process)
 
 
-def _until_answered(
-    process: "subprocess.Popen[bytes]", port: int, server: Server, probe: bytes, log: Path
-) -> None:
+def _until_answered(process: "subprocess.Popen[bytes]", port: int, server: Server, probe: bytes, log: Path) -> str:
     give_up_s = time.monotonic() + START_TIMEOUT_S
     said = "no answer"
     while time.monotonic() < give_up_s and process.poll() is None:
@@ -153,19 +198,19 @@ def _until_answered(
             said = str(error)
         else:
             if status == HTTPStatus.OK:
-                return
+                return said
         time.sleep(TRY_INTERVAL_S)
     tail = log.read_bytes()[-2000:].decode(errors="replace")
-    raise RuntimeError(f"{server.name} does not answer: {said}\n{tail}")
+    raise RuntimeError(f"{server.name} does not answer: {said[:300]}\n{tail}")
 
 
 def _ask(port: int, request: bytes) -> tuple[int, str]:
-    """Send one whole request; return the status and how the answer begins."""
+    """Send one whole request; return the answer's status and body."""
     with socket.create_connection(("127.0.0.1", port), timeout=START_TIMEOUT_S) as connection:
         connection.sendall(request)
         answer = HTTPResponse(connection)
         answer.begin()
-        return answer.status, answer.read(300).decode(errors="replace")
+        return answer.status, answer.read().decode(errors="replace")
 
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:
@@ -189,11 +234,11 @@ def _free_port() -> int:
 
 
 def _family(pid: int) -> list[int]:
-    """A process and all that descend from it."""
-    try:
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except OSError:
-        return [pid]
+    """A process and all that descend from it, whichever of its threads started them."""
+    children: list[str] = []
+    for file in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(OSError):  # It has just ended.
+            children += file.read_text().split()
     return [pid, *(each for child in children for each in _family(int(child)))]
 
 

@@ -24,7 +24,11 @@ LARGE_WIDTH = 1920
 
 @dataclass(frozen=True)
 class Workload:
-    """A model under a name, how it is published, and what is posted to it."""
+    """A model under a name, how it is published, and what is posted to it.
+
+    Attributes:
+        inputs: How many bodies one request carries.
+    """
 
     name: str
     model: str
@@ -32,6 +36,13 @@ class Workload:
     content_type: str
     bodies: Callable[[], list[bytes]]
     prepare: Callable[[Path], None] = lambda _scratch: None
+    inputs: int = 1
+
+    def requests(self) -> list[tuple[bytes, ...]]:
+        """What each request carries; they are sent in turn."""
+        bodies = self.bodies()
+        count = len(bodies)
+        return [tuple(bodies[(first + more) % count] for more in range(self.inputs)) for first in range(count)]
 
 
 class TinyNet(nn.Module):
@@ -99,6 +110,7 @@ WORKLOADS = {
         Workload("resnet50", "resnet50", _zoo("resnet50"), JPEG, _photographs),
         Workload("efficientnet", "imagenet", ("imagenet",), JPEG, _photographs),
         Workload("large", "resnet18", _zoo("resnet18"), JPEG, _large_photographs),
+        Workload("resnet18x4", "resnet18", _zoo("resnet18"), JPEG, _photographs, inputs=4),
     )
 }
 

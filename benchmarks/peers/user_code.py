@@ -2,8 +2,11 @@
 
 A folder holds `model.ts.pt`, `labels.json`, and `task.json`: how an image is cut, or that it is text, with
 `tokenizer.json`. Axes: N items, C channels, H height, W width, K labels, L tokens.
+
+Each server's program imports this by its name: this folder is on PYTHONPATH, which workers inherit.
 """
 
+import argparse
 import io
 import json
 from collections.abc import Sequence
@@ -14,7 +17,18 @@ import numpy as np
 import torch
 from PIL import Image
 
+FILES = ("model.ts.pt", "labels.json", "task.json", "tokenizer.json")
 TOP = 5
+PAD = 0
+
+
+def read_options() -> argparse.Namespace:
+    """Read what a server is told: the model's folder, the port, and how many CPU threads it may use."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--threads", type=int, required=True)
+    return parser.parse_args()
 
 
 class Classifier:
@@ -34,11 +48,13 @@ class Classifier:
             from tokenizers import Tokenizer
 
             self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+            self._tokenizer.encode_special_tokens = True
 
     def prepare(self, body: bytes) -> torch.Tensor:
         """Decode a request's body: uint8 CHW, or int64 L."""
         if self._task["kind"] == "text":
-            return torch.tensor(self._tokenizer.encode(body.decode()).ids[: self._task["max_tokens"]])
+            ids = self._tokenizer.encode(body.decode()).ids
+            return torch.tensor(ids[: self._task["max_tokens"]], dtype=torch.int64)
         image = Image.open(io.BytesIO(body)).convert("RGB")
         height, width = self._task["size"]
         if shorter := self._task["shorter_side"]:
@@ -55,7 +71,7 @@ class Classifier:
     def predict(self, examples: Sequence[torch.Tensor]) -> list[dict[str, Any]]:
         """Classify a batch."""
         if self._task["kind"] == "text":
-            batch = torch.nn.utils.rnn.pad_sequence(list(examples), batch_first=True)
+            batch = torch.nn.utils.rnn.pad_sequence(list(examples), batch_first=True, padding_value=PAD)
         else:
             batch = torch.stack(list(examples))
         with torch.inference_mode():

@@ -1,36 +1,35 @@
 """The service that most people write: FastAPI, one model, one request at a time in its thread pool."""
 
-import argparse
-import sys
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.concurrency import run_in_threadpool
+from user_code import Classifier, read_options
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from user_code import Classifier
-
-parser = argparse.ArgumentParser()
-parser.add_argument("--folder", type=Path, required=True)
-parser.add_argument("--port", type=int, required=True)
-parser.add_argument("--threads", type=int, required=True)
-arguments = parser.parse_args()
-
+options = read_options()
 app = FastAPI()
-classifier = Classifier(arguments.folder, arguments.threads)
+classifier = Classifier(options.folder, options.threads)
 
 
-def classify(body: bytes) -> dict[str, Any]:
+def classify(bodies: Sequence[bytes]) -> list[dict[str, Any]]:
     """Answer one request."""
-    return classifier.predict([classifier.prepare(body)])[0]
+    return classifier.predict([classifier.prepare(body) for body in bodies])
 
 
 @app.post("/predict")
-async def predict(request: Request) -> dict[str, Any]:
-    """Take a raw body."""
-    return await run_in_threadpool(classify, await request.body())
+async def predict(request: Request) -> list[dict[str, Any]]:
+    """Take a raw body, or a form with files."""
+    return await run_in_threadpool(classify, await read_bodies(request))
 
 
-uvicorn.run(app, port=arguments.port, log_level="warning", access_log=False)
+async def read_bodies(request: Request) -> list[bytes]:
+    """Read what there is to classify."""
+    if not request.headers["content-type"].startswith("multipart/form-data"):
+        return [await request.body()]
+    async with request.form() as form:
+        return [await file.read() for file in form.getlist("file")]
+
+
+uvicorn.run(app, port=options.port, log_level="warning", access_log=False)

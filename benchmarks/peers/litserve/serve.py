@@ -1,22 +1,13 @@
 """LitServe with dynamic batching: as many workers as cores, one thread each."""
 
-import argparse
-import sys
-from pathlib import Path
 from typing import Any
 
 import litserve
 import torch
 from fastapi import Request
+from user_code import Classifier, read_options
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from user_code import Classifier
-
-parser = argparse.ArgumentParser()
-parser.add_argument("--folder", type=Path, required=True)
-parser.add_argument("--port", type=int, required=True)
-parser.add_argument("--threads", type=int, required=True)
-arguments = parser.parse_args()
+options = read_options()
 
 
 class Api(litserve.LitAPI):
@@ -24,7 +15,7 @@ class Api(litserve.LitAPI):
 
     def setup(self, device: str) -> None:
         """Load the model in a worker."""
-        self.classifier = Classifier(arguments.folder, threads=1)
+        self.classifier = Classifier(options.folder, threads=1)
 
     def decode_request(self, request: Request) -> torch.Tensor:
         """Take the uploaded file: for a form, LitServe hands over its fields."""
@@ -47,9 +38,9 @@ if __name__ == "__main__":
     server = litserve.LitServer(
         Api(max_batch_size=8, batch_timeout=0.005),
         accelerator="cpu",
-        workers_per_device=arguments.threads,
+        workers_per_device=options.threads,
         timeout=60,
     )
     server.run(
-        host="127.0.0.1", port=arguments.port, num_api_servers=1, log_level="warning", generate_client_file=False
+        host="127.0.0.1", port=options.port, num_api_servers=1, log_level="warning", generate_client_file=False
     )
