@@ -26,7 +26,7 @@ from benchmarks.labels import check_label, expected_label
 from benchmarks.load import Pattern, load
 from benchmarks.report import markdown, plot
 from benchmarks.results import Limit, Point, Results, Start
-from benchmarks.servers import LIMITS, SERVERS, Server, running
+from benchmarks.servers import LIMITS, SERVERS, VARIANTS, Server, running
 from benchmarks.workloads import ROOT, WORKLOADS, Place, Workload, lay_out
 from training.machine import this_machine
 
@@ -35,6 +35,7 @@ CAPACITY_CONNECTIONS = 32
 SHARES = (0.5, 0.8, 1.2, 2.0)
 DEADLINE_MS = 500.0
 MOST_CONNECTIONS = 2000
+QUICK_SERVERS = ("lantern", "lantern-auto", "lantern-workers", "fastapi", "litserve")
 
 Each = TypeVar("Each")
 
@@ -76,7 +77,7 @@ def _measure_round(
     results.limits.append(_limit(round_, workload, place, workload.bodies()))
     label = expected_label(place.folder, requests[0])
     for server in (*LIMITS, *options.servers):
-        if not server.takes(workload.inputs):
+        if not server.takes(workload.inputs) or (server in VARIANTS and server.name not in workload.also):
             continue
         print(f"round {round_ + 1} of {options.rounds}: {workload.name}, {server.name}", file=sys.stderr)
         probe = server.request(requests[0], workload.content_type)
@@ -175,14 +176,14 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--servers",
         type=_some(SERVERS),
-        default=",".join(("lantern", "fastapi", "litserve") if quick else SERVERS),
+        default=",".join(QUICK_SERVERS if quick else SERVERS),
     )
     parser.add_argument(
         "--workloads", type=_some(WORKLOADS), default=",".join(("tiny", "resnet18") if quick else WORKLOADS)
     )
     parser.add_argument("--connections", type=_numbers, default="1,32" if quick else "1,8,32,64")
     parser.add_argument("--rounds", type=int, default=2 if quick else 3)
-    parser.add_argument("--seconds", type=float, default=4 if quick else 8, help="of each load")
+    parser.add_argument("--seconds", type=float, default=3 if quick else 8, help="of each load")
     parser.add_argument("--open-loop", action=argparse.BooleanOptionalAction, default=not quick)
     parser.add_argument("--output", type=Path, default=Path("runs/benchmarks"))
     options = parser.parse_args()

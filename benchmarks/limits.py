@@ -1,11 +1,11 @@
 """What no server can beat on this machine: the model alone, decoding alone, HTTP alone.
 
-    python -m benchmarks.limits model FOLDER     items a second, the fastest of several batch sizes and threads
+    python -m benchmarks.limits model FOLDER     items a second of each form, by batch size and threads
     python -m benchmarks.limits decode FOLDER BODY...
     python -m benchmarks.limits http --port PORT [--framework]
 
 `folder` is one that `benchmarks.workloads` lays out. The first two use Lantern's own preparation and a plain loop
-over the frozen TorchScript file; the combined limit of a server is what both leave of the processor:
+over each form of the model that runs here; the combined limit of a server is what both leave of the processor:
 1 / (1 / model + 1 / decode).
 """
 
@@ -17,9 +17,16 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-SECONDS = 2.0
-BATCHES = (1, 2, 4, 8, 16)
+if TYPE_CHECKING:  # They bring torch, which the servers of this file do without.
+    from torch import Tensor
+
+    from app.backends import Run
+    from models.bundle import Bundle
+
+SECONDS = 1.0
+BATCHES = (1, 8)
 
 
 def main() -> None:
@@ -43,25 +50,36 @@ def main() -> None:
         print(json.dumps(decode_per_s(arguments.models_dir, [path.read_bytes() for path in arguments.bodies])))
 
 
-def model_per_s(models_dir: Path) -> dict[str, float]:
-    """Items a second of the frozen TorchScript file, for each way to run it: threads x workers, batch size."""
+def model_per_s(models_dir: Path) -> dict[str, dict[str, float]]:
+    """Items a second of each form of the model that runs here, by workers x threads and batch size.
+
+    Returns:
+        Form -> way -> items a second.
+    """
     import torch
 
-    from app.backends import TorchScriptBackend
-    from models.preparation import preparation_of
+    from app.backends import runnable, usable
     from models.repository import Repository
 
     (name,) = Repository(models_dir).names()
     bundle = Repository(models_dir).open(name)
-    run = TorchScriptBackend(bundle.read(bundle.manifest.torchscript.file), torch.device("cpu"))
+    device, cores = torch.device("cpu"), len(os.sched_getaffinity(0))
+    return {
+        backend.id: _ways_per_s(runnable(backend, bundle, device, cores), bundle, cores)
+        for backend in usable(bundle.manifest, device, "auto")
+    }
+
+
+def _ways_per_s(run: "Run", bundle: "Bundle", cores: int) -> dict[str, float]:
+    from models.preparation import preparation_of
+
     preparation = preparation_of(bundle.manifest, bundle.read)
     examples = [preparation.prepare(bundle.read(golden.file)) for golden in bundle.manifest.golden]
-    cores = len(os.sched_getaffinity(0))
     found = {}
     for workers, size in itertools.product(sorted({1, cores}), BATCHES):
         batch = preparation.collate(list(itertools.islice(itertools.cycle(examples), size)))
 
-        def work(batch: torch.Tensor = batch, threads: int = cores // workers) -> int:
+        def work(batch: "Tensor" = batch, threads: int = cores // workers) -> int:
             run(batch, threads)
             return len(batch)
 

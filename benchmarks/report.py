@@ -118,12 +118,14 @@ def _limits(results: Results, workload: str) -> str:
     mine = [limit for limit in results.limits if limit.workload == workload]
     if not mine:
         return ""
-    limit = sorted(mine, key=lambda each: each.combined_per_s)[len(mine) // 2]
-    way = max(limit.model_per_s, key=lambda each: limit.model_per_s[each])
-    return (
-        f"Limits, items a second: the model alone {limit.model_per_s[way]:.0f} ({way}), decoding alone "
-        f"{max(limit.decode_per_s.values()):.0f}, both {limit.combined_per_s:.0f}."
-    )
+    rows = []
+    for form in mine[0].model_per_s:
+        limit = sorted(mine, key=lambda each: each.combined_per_s(form))[len(mine) // 2]
+        way, model_per_s = max(limit.model_per_s[form].items(), key=lambda each: each[1])
+        decode_per_s = max(limit.decode_per_s.values())
+        rows.append([form, f"{model_per_s:.0f}", way, f"{decode_per_s:.0f}", f"{limit.combined_per_s(form):.0f}"])
+    head = ["limits, items a second", "the model alone", "at its fastest", "decoding alone", "both"]
+    return _table(head, rows)
 
 
 def _servers(results: Results, workload: str) -> list[str]:

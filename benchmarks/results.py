@@ -42,13 +42,12 @@ class Limit(BaseModel):
 
     workload: str
     round: int
-    model_per_s: dict[str, float]
+    model_per_s: dict[str, dict[str, float]]
     decode_per_s: dict[str, float]
 
-    @property
-    def combined_per_s(self) -> float:
-        """What both leave of the processor, if nothing else took any of it."""
-        return 1 / (1 / max(self.model_per_s.values()) + 1 / max(self.decode_per_s.values()))
+    def combined_per_s(self, form: str) -> float:
+        """What a form of the model and decoding leave of the processor, if nothing else took any of it."""
+        return 1 / (1 / max(self.model_per_s[form].values()) + 1 / max(self.decode_per_s.values()))
 
 
 class Results(BaseModel):

@@ -96,6 +96,7 @@ LANTERN = Server(
     ("-m", "app", "--host", "127.0.0.1", "--port", "{port}"),
     environment={
         "LANTERN_MODELS_DIR": "{models_dir}",
+        "LANTERN_PRECISION": "fp32",
         # The peers keep no log of requests either.
         "LANTERN_LOG_LEVEL": "warning",
         "LANTERN_DRAIN_GRACE_S": "0",
@@ -103,6 +104,14 @@ LANTERN = Server(
     deadline_header="X-Request-Timeout-Ms",
     encode_many=form,
 )
+LANTERN_AUTO = replace(
+    LANTERN, name="lantern-auto", environment={**LANTERN.environment, "LANTERN_PRECISION": "auto"}
+)
+LANTERN_WORKERS = replace(
+    LANTERN, name="lantern-workers", environment={**LANTERN.environment, "LANTERN_WORKERS": "{threads}"}
+)
+# Measured where they make a difference: a workload names them.
+VARIANTS = (LANTERN_AUTO, LANTERN_WORKERS)
 FASTAPI = replace(_peer("fastapi"), encode_many=form)
 LITSERVE = replace(_peer("litserve"), encode=form)
 BENTOML = replace(
@@ -124,7 +133,8 @@ LIMIT_ASGI = Server("limit: bare ASGI", ("-m", "benchmarks.limits", "http", "--p
 LIMIT_FASTAPI = replace(LIMIT_ASGI, name="limit: FastAPI body()", command=(*LIMIT_ASGI.command, "--framework"))
 LIMITS = (LIMIT_ASGI, LIMIT_FASTAPI)
 SERVERS = {
-    each.name: each for each in (LANTERN, FASTAPI, LITSERVE, BENTOML, RAY_SERVE, MLSERVER, TRITON, TORCHSERVE)
+    each.name: each
+    for each in (LANTERN, *VARIANTS, FASTAPI, LITSERVE, BENTOML, RAY_SERVE, MLSERVER, TRITON, TORCHSERVE)
 }
 
 
