@@ -1,5 +1,6 @@
 """What is asked of the servers: a model, and the bytes that are posted to it."""
 
+import csv
 import io
 import json
 import subprocess
@@ -20,6 +21,29 @@ PHOTOGRAPHS = tuple(ROOT / "docs" / "images" / f"{name}.jpg" for name in ("china
 TINY = 32
 TINY_BODIES = 16
 LARGE_WIDTH = 1920
+# Of the lengths that reviews have.
+SENTENCES = (
+    "Worth seeing, just once.",
+    "A waste of two good actors.",
+    "The film is slow, but its last half hour makes up for every minute of it.",
+    "Nobody in this story behaves the way that anyone you have ever met would behave.",
+    "It is funny.",
+    "Effective, well acted, and far too long for what it has to say.",
+    "By the time the plot remembers its own beginning, the audience has forgotten it, and neither seems to care.",
+    "What a delight to find that a film for children trusts them to understand silence.",
+    "The jokes are old, the songs are older, and the hero is younger than both by about a hundred years.",
+    "Beautifully photographed, with a warmth in its colours that the script does not always share, this is a "
+    "portrait of a town more than of the people who leave it.",
+    "I laughed twice, once at the film.",
+    "There is a moment, near the end, in which the mother looks at the empty chair and says nothing at all; it "
+    "lasts perhaps five seconds, and it tells more about the family than the two hours of shouting, weeping, "
+    "slammed doors and letters read aloud that came before it, which is why I would still send you to see it.",
+    "Loud and empty.",
+    "If you liked the book you will miss half of it here; if not, you will wonder what the fuss was about.",
+    "The best performance is that of the dog, who at least looks as if he had read the whole script.",
+    "A clever idea, told with patience, by somebody who knows how people talk when they think nobody listens.",
+)
+FEWEST_WORDS = 2
 
 
 @dataclass(frozen=True)
@@ -67,6 +91,21 @@ def _tiny_files(scratch: Path) -> None:
     (scratch / "tiny.txt").write_text("".join(f"label {index}\n" for index in range(10)))
 
 
+def _sentences_file(scratch: Path) -> None:
+    """Write a table to train on: how well is no matter of speed, so the labels mean nothing."""
+    with (scratch / "sentences.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(("text", "label"))
+        for index, sentence in enumerate(SENTENCES):
+            words = sentence.split()
+            for end in range(FEWEST_WORDS, len(words) + 1):
+                table.writerow((" ".join(words[:end]), ("odd", "even")[(index + end) % 2]))
+
+
+def _sentences() -> list[bytes]:
+    return [sentence.encode() for sentence in SENTENCES]
+
+
 def _photographs() -> list[bytes]:
     return [path.read_bytes() for path in PHOTOGRAPHS]
 
@@ -100,8 +139,18 @@ def _tiny_import(scratch: str) -> tuple[str, ...]:
     return ("import", *files, "--task", "image", "--size", str(TINY), "--name", "tiny")
 
 
+def _text(arch: str, scratch: str, *size: str) -> tuple[str, ...]:
+    table = ("--data", f"{scratch}/sentences.csv", "--runs-dir", f"{scratch}/runs")
+    gate = ("--epochs", "1", "--min-accuracy", "0")
+    return ("text", *table, *gate, "--arch", arch, "--name", arch, *size)
+
+
 JPEG = "image/jpeg"
+TEXT = "text/plain"
 SCRATCH = "{scratch}"
+LSTM = _text("lstm", SCRATCH, "--dim", "256", "--hidden-size", "256")
+# The size of BERT-Mini.
+TRANSFORMER = _text("transformer", SCRATCH, "--dim", "256", "--layers", "4", "--heads", "4")
 WORKLOADS = {
     each.name: each
     for each in (
@@ -110,6 +159,8 @@ WORKLOADS = {
         Workload("resnet50", "resnet50", _zoo("resnet50"), JPEG, _photographs),
         Workload("efficientnet", "imagenet", ("imagenet",), JPEG, _photographs),
         Workload("large", "resnet18", _zoo("resnet18"), JPEG, _large_photographs),
+        Workload("lstm", "lstm", LSTM, TEXT, _sentences, _sentences_file),
+        Workload("transformer", "transformer", TRANSFORMER, TEXT, _sentences, _sentences_file),
         Workload("resnet18x4", "resnet18", _zoo("resnet18"), JPEG, _photographs, inputs=4),
     )
 }

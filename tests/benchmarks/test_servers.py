@@ -14,6 +14,7 @@ from benchmarks.__main__ import usable
 from benchmarks.environments import lack_of_java
 from benchmarks.labels import check_label
 from benchmarks.servers import LANTERN, SERVERS, TORCHSERVE, Server
+from benchmarks.workloads import SENTENCES, WORKLOADS
 
 BODIES = (b"\xff\xd8 one\r\n--", b"\xff\xd8 two")
 
@@ -203,3 +204,14 @@ def test_the_label_is_found_in_every_answer(answer: str) -> None:
 def test_an_answer_without_a_label_is_wrong() -> None:
     with pytest.raises(RuntimeError, match=r"and answers \{\}"):
         check_label("a server", "{}", "label 0")
+
+
+def test_a_workload_of_several_inputs_sends_each_body_equally_often() -> None:
+    workload = replace(WORKLOADS["lstm"], inputs=4)
+
+    requests = workload.requests()
+
+    assert {len(inputs) for inputs in requests} == {4}
+    sent = [body for inputs in requests for body in inputs]
+    assert all(sent.count(sentence.encode()) == 4 for sentence in SENTENCES)
+    assert [inputs[0] for inputs in requests] == [sentence.encode() for sentence in SENTENCES]
