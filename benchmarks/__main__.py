@@ -146,14 +146,14 @@ def _limit(round_: int, workload: Workload, place: Place, bodies: Sequence[bytes
     model, decode = (
         json.loads(
             subprocess.run(
-                [sys.executable, "-m", "benchmarks.limits", what, str(place.models_dir), *map(str, more)],
+                [sys.executable, "-m", "benchmarks.limits", what, str(place.models_dir), *map(str, files)],
                 cwd=ROOT,
                 check=True,
                 capture_output=True,
                 text=True,
             ).stdout
         )
-        for what, more in (("model", []), ("decode", files))
+        for what in ("model", "decode")
     )
     return Limit(workload=workload.name, round=round_, model_per_s=model, decode_per_s=decode)
 

@@ -1,6 +1,6 @@
 """What no server can beat on this machine: the model alone, decoding alone, HTTP alone.
 
-    python -m benchmarks.limits model FOLDER     items a second of each form, by batch size and threads
+    python -m benchmarks.limits model FOLDER BODY...     items a second of each form, by batch size and threads
     python -m benchmarks.limits decode FOLDER BODY...
     python -m benchmarks.limits http --port PORT [--framework]
 
@@ -15,7 +15,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,31 +27,32 @@ if TYPE_CHECKING:  # They bring torch, which the servers of this file do without
 
 SECONDS = 1.0
 BATCHES = (1, 8)
+FEWEST_WARM_UPS = 3
 
 
 def main() -> None:
     """Print one number: items or nothing; or serve until stopped."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     ways = parser.add_subparsers(dest="what", required=True)
-    model = ways.add_parser("model")
-    model.add_argument("models_dir", type=Path)
-    decode = ways.add_parser("decode")
-    decode.add_argument("models_dir", type=Path)
-    decode.add_argument("bodies", type=Path, nargs="+")
+    for what in ("model", "decode"):
+        way = ways.add_parser(what)
+        way.add_argument("models_dir", type=Path)
+        way.add_argument("bodies", type=Path, nargs="+")
     http = ways.add_parser("http")
     http.add_argument("--port", type=int, required=True)
     http.add_argument("--framework", action="store_true", help="FastAPI's Request.body() instead of bare ASGI")
     arguments = parser.parse_args()
     if arguments.what == "http":
         _serve(arguments.port, framework=arguments.framework)
-    elif arguments.what == "model":
-        print(json.dumps(model_per_s(arguments.models_dir)))
     else:
-        print(json.dumps(decode_per_s(arguments.models_dir, [path.read_bytes() for path in arguments.bodies])))
+        limit = model_per_s if arguments.what == "model" else decode_per_s
+        print(json.dumps(limit(arguments.models_dir, [path.read_bytes() for path in arguments.bodies])))
 
 
-def model_per_s(models_dir: Path) -> dict[str, dict[str, float]]:
+def model_per_s(models_dir: Path, bodies: list[bytes]) -> dict[str, dict[str, float]]:
     """Items a second of each form of the model that runs here, by workers x threads and batch size.
+
+    Batches hold what is asked, in its order: of texts, each is padded to its longest.
 
     Returns:
         Form -> way -> items a second.
@@ -65,25 +66,28 @@ def model_per_s(models_dir: Path) -> dict[str, dict[str, float]]:
     bundle = Repository(models_dir).open(name)
     device, cores = torch.device("cpu"), len(os.sched_getaffinity(0))
     return {
-        backend.id: _ways_per_s(runnable(backend, bundle, device, cores), bundle, cores)
+        backend.id: _ways_per_s(runnable(backend, bundle, device, cores), bundle, bodies, cores)
         for backend in usable(bundle.manifest, device, "auto")
     }
 
 
-def _ways_per_s(run: "Run", bundle: "Bundle", cores: int) -> dict[str, float]:
+def _ways_per_s(run: "Run", bundle: "Bundle", bodies: list[bytes], cores: int) -> dict[str, float]:
     from models.preparation import preparation_of
 
     preparation = preparation_of(bundle.manifest, bundle.read)
-    examples = [preparation.prepare(bundle.read(golden.file)) for golden in bundle.manifest.golden]
+    examples = [preparation.prepare(body) for body in bodies]
     found = {}
     for workers, size in itertools.product(sorted({1, cores}), BATCHES):
-        batch = preparation.collate(list(itertools.islice(itertools.cycle(examples), size)))
+        rest = itertools.cycle(examples)
+        batches = [preparation.collate(list(itertools.islice(rest, size))) for _ in examples]
+        turn = itertools.cycle(batches)
 
-        def work(batch: "Tensor" = batch, threads: int = cores // workers) -> int:
+        def work(turn: "Iterator[Tensor]" = turn, threads: int = cores // workers) -> int:
+            batch = next(turn)
             run(batch, threads)
             return len(batch)
 
-        found[f"{workers} x {cores // workers} threads, batch {size}"] = _per_s(work, workers)
+        found[f"{workers} x {cores // workers} threads, batch {size}"] = _per_s(work, workers, len(batches))
     return found
 
 
@@ -105,16 +109,22 @@ def decode_per_s(models_dir: Path, bodies: list[bytes]) -> dict[str, float]:
         return 1
 
     cores = len(os.sched_getaffinity(0))
-    return {f"{cores} threads": _per_s(work, cores)}
+    return {f"{cores} threads": _per_s(work, cores, len(bodies))}
 
 
-def _per_s(work: Callable[[], int], threads: int) -> float:
-    """Call `work` on so many threads for a while, once it is warm; it says how many items a call did."""
+def _per_s(work: Callable[[], int], threads: int, kinds: int) -> float:
+    """Call `work` on so many threads for a while, once it is warm; it says how many items a call did.
+
+    Args:
+        work: What is measured.
+        threads: How many call it.
+        kinds: Calls before it has met everything once: TorchScript compiles for shapes that are new to it.
+    """
     done = [0] * threads
     warm, begin, stop = threading.Barrier(threads + 1), threading.Event(), threading.Event()
 
     def loop(index: int) -> None:
-        for _ in range(3):
+        for _ in range(max(FEWEST_WARM_UPS, kinds)):
             work()
         warm.wait()
         begin.wait()

@@ -92,7 +92,7 @@ def test_triton_is_asked_by_a_raw_binary_request() -> None:
 def test_only_who_takes_several_inputs_is_asked_for_them() -> None:
     takers = {name for name, server in SERVERS.items() if server.takes(2)}
 
-    assert takers == {"lantern", "fastapi", "bentoml", "mlserver"}
+    assert takers == {"lantern", "lantern-auto", "lantern-workers", "fastapi", "bentoml", "mlserver"}
     with pytest.raises(ValueError, match="triton takes one input"):
         SERVERS["triton"].request(BODIES, "image/jpeg")
 
