@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from itertools import groupby
+from itertools import groupby, islice
 from typing import Any
 
 from torch import Tensor
@@ -27,6 +27,10 @@ from app.workers import Backlog, Clock, Job, Share, Workers
 logger = logging.getLogger(__name__)
 
 SMOOTHING = 0.1
+# Of a batch of examples that differ in length, the least share that is no padding.
+LEAST_FILLED = 0.75
+# So many of those that wait are looked at for some of like length.
+LOOKED_AT = 128
 
 # Answers are the caller's business, as `infer` gives them.
 Answer = Any
@@ -125,6 +129,7 @@ class Batcher:
         capacity: Most tickets open at a time.
         max_batch_size: Most items in a batch.
         delay_s: How long an idle worker waits for a batch to fill.
+        length: Of an example, if they differ in it and are padded to the longest of their batch.
         on_batch: Told of each batch's size and seconds, on the event loop.
         clock: Monotonic seconds.
     """
@@ -139,6 +144,7 @@ class Batcher:
         capacity: int,
         max_batch_size: int,
         delay_s: float = 0.0,
+        length: Callable[[Tensor], int] | None = None,
         on_batch: Callable[[int, float], None] = lambda _size, _seconds: None,
         clock: Clock = time.monotonic,
     ) -> None:
@@ -149,6 +155,7 @@ class Batcher:
         self._crew = crew
         self._max_batch_size = max_batch_size
         self._delay_s = delay_s
+        self._length = length
         self._on_batch = on_batch
         self._clock = clock
         self._loop = asyncio.get_running_loop()
@@ -291,11 +298,34 @@ class Batcher:
         """Take a batch out of the queue: this thread's share of what waits, or is about to."""
         fair = math.ceil((len(self._ready) + self._undecoded) / share.takers)
         size = min(len(self._ready), self._best_size, fair)
-        tickets = [self._ready.popleft() for _ in range(size)]
+        tickets = self._oldest(size) if self._length is None else self._alike(size, self._length)
+        size = len(tickets)
         threads = self.curve.threads_for(size) if share.alone and not self._ready else 1
         running = Running(tickets, threads, self._clock() + self.curve.mean_s(size, threads))
         self._running = (*self._running, running)
         return partial(self._run, running)
+
+    def _oldest(self, size: int) -> list[Ticket]:
+        return [self._ready.popleft() for _ in range(size)]
+
+    def _alike(self, size: int, length: Callable[[Tensor], int]) -> list[Ticket]:
+        """Take the oldest out of the queue, and those nearest to it in length: padding costs as they do."""
+        waiting = [
+            (ticket, length(ticket.example))
+            for ticket in islice(self._ready, LOOKED_AT)
+            if ticket.example is not None
+        ]
+        (oldest, longest), *others = waiting
+        others.sort(key=lambda each: abs(each[1] - waiting[0][1]))
+        chosen, filled = [oldest], longest
+        for ticket, its_length in others[: size - 1]:
+            longest, filled = max(longest, its_length), filled + its_length
+            if filled < LEAST_FILLED * longest * (len(chosen) + 1):
+                break
+            chosen.append(ticket)
+        for ticket in chosen:
+            self._ready.remove(ticket)
+        return chosen
 
     @property
     def _best_size(self) -> int:

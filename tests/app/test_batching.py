@@ -184,6 +184,37 @@ async def test_a_batch_is_cut_to_the_size_that_the_measured_curve_favours() -> N
         assert model.batches[1] == [1, 2, 3, 4]
 
 
+async def test_what_is_padded_is_batched_with_what_is_of_like_length() -> None:
+    model = Model()
+    lengths = [30, 5, 31, 6, 29, 5, 1]  # Of three long ones and a short one, under a quarter is padding.
+    async with batcher_of(model, length=lambda example: int(example[0])) as batcher:
+        first = await hold(model, batcher)
+        tickets = admit_each(batcher, len(lengths), FAR_S)
+        put(batcher, tickets, lengths)
+        model.gate.set()
+        assert await answers(tickets) == lengths
+        await answers(first)
+    # Each batch begins with whoever waits longest, so that none is passed over for ever.
+    assert model.batches[1:] == [[30, 31, 29, 6], [5, 5], [1]]
+
+
+@settings(max_examples=50)
+@given(lengths=st.lists(st.integers(1, 100), min_size=1, max_size=60))
+async def test_a_batch_of_any_lengths_is_mostly_filled_and_has_the_oldest(lengths: list[int]) -> None:
+    model = Model()
+    async with batcher_of(model, length=lambda example: int(example[0])) as batcher:
+        first = await hold(model, batcher)
+        tickets = admit_each(batcher, len(lengths), FAR_S)
+        put(batcher, tickets, lengths)
+        model.gate.set()
+        assert await answers(tickets) == lengths
+        await answers(first)
+    for batch in model.batches[1:]:
+        assert sum(batch) >= 0.75 * max(batch) * len(batch)
+        assert len(batch) <= 8
+    assert sorted(value for batch in model.batches[1:] for value in batch) == sorted(lengths)
+
+
 async def test_a_queue_delay_waits_for_a_batch_to_fill() -> None:
     model = Model()
     async with batcher_of(model, dict.fromkeys((1, 2, 4), 0.01), max_batch_size=4, delay_s=PATIENCE_S) as batcher:
