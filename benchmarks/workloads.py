@@ -23,7 +23,7 @@ TINY = 32
 TINY_BODIES = 16
 LARGE_WIDTH = 1920
 # Of each photograph.
-SQUARES = 150
+SQUARES = 110
 # Of the lengths that reviews have.
 SENTENCES = (
     "Worth seeing, just once.",
