@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 SMOOTHING = 0.1
 # Of a batch of examples that differ in length, the least share that is no padding.
 LEAST_FILLED = 0.75
-# So many of those that wait are looked at for some of like length.
+# So many of those that wait, at least, are looked at for some of like length.
 LOOKED_AT = 128
 
 # Answers are the caller's business, as `infer` gives them.
@@ -312,7 +312,7 @@ class Batcher:
         """Take the oldest out of the queue, and those nearest to it in length: padding costs as they do."""
         waiting = [
             (ticket, length(ticket.example))
-            for ticket in islice(self._ready, LOOKED_AT)
+            for ticket in islice(self._ready, max(LOOKED_AT, 2 * size))
             if ticket.example is not None
         ]
         (oldest, longest), *others = waiting

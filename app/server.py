@@ -39,6 +39,8 @@ class Server(uvicorn.Server):
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                # It would take connections from the protocol that counts them, where a library for it is found.
+                ws="none",
                 timeout_graceful_shutdown=LAST_BYTES_S,
             )
         )

@@ -1,8 +1,9 @@
-"""`python -m app` with worker processes of which the first that tries to load a certain version refuses it.
+"""`python -m app` with worker processes, of which the first that tries a certain version refuses it for good.
 
 Run as `python -m tests.refusing` it is the supervisor, as `python -m tests.refusing CONTROL HANDOVER` a worker.
 """
 
+import os
 import sys
 from typing import Any
 
@@ -25,12 +26,13 @@ def main() -> int:
 
     def load_or_refuse(bundle: Bundle, *rest: Any) -> Any:
         if bundle.manifest.source.config.get("note") == REFUSE:
+            mark = bundle.directory.parent / f".refused-{bundle.manifest.version}"
             try:
-                # Exactly one process gets to make it.
-                (bundle.directory.parent / f".refused-{bundle.manifest.version}").touch(exist_ok=False)
+                with mark.open("x") as file:  # Exactly one process gets to make it.
+                    file.write(str(os.getpid()))
             except FileExistsError:
                 pass
-            else:
+            if mark.read_text() == str(os.getpid()):
                 raise ModelUnusable("refused on purpose")
         return load(bundle, *rest)
 

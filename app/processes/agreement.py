@@ -52,6 +52,10 @@ class Agreement:
             stands.pop(worker, None)
         self._forget()
 
+    def forget_decided(self) -> None:
+        """Begin anew, since nobody is left who serves what was decided."""
+        self.decided.clear()
+
     def decide(self, voters: Collection[int]) -> list[tuple[str, Current]]:
         """Return what is newly decided.
 
@@ -59,7 +63,12 @@ class Agreement:
             voters: The workers that serve; before there is any, whoever is first decides.
         """
         found = [(model, version) for model in self._stands for version in self._due(model, set(voters))]
-        self.decided.update(found)
+        for model, version in found:
+            self.decided[model] = version
+            # Whoever still stands elsewhere is late: its version has no claim until somebody comes to it anew.
+            others = [key for key in self._since_s if key[0] == model and key[1] != version]
+            for key in others:
+                del self._since_s[key]
         return found
 
     def _due(self, model: str, voters: set[int]) -> list[Current]:
@@ -68,7 +77,8 @@ class Agreement:
             if version == self.decided.get(model):
                 continue
             there = {worker for worker, at in stands.items() if at == version}
-            late = self._clock() - self._since_s[model, version] >= LAGGARD_S
+            since_s = self._since_s.get((model, version))
+            late = since_s is not None and self._clock() - since_s >= LAGGARD_S
             if voters <= there or (late and voters & there):
                 return [version]
         return []

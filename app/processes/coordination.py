@@ -44,9 +44,13 @@ class Coordination:
 
     def remove(self, child: Child) -> None:
         """Go on without a worker process that is gone; what it counted still counts."""
-        del self.children[child.number]
+        if self.children.get(child.number) is child:
+            del self.children[child.number]
         self._ended = merge([self._ended, lasting(child.figures)])
         self.agreement.remove(child.number)
+        if not any(each.ready for each in self.children.values()):
+            # Those that come next may not be able to load it, and what is published by then may be better.
+            self.agreement.forget_decided()
         self._tell_readiness()
         self.settle()
 

@@ -32,8 +32,8 @@ Each = TypeVar("Each", bound=Candidate)
 
 
 def by_preference(candidates: Iterable[Each]) -> list[Each]:
-    """Order them: the fit ones, that respond, with the fewest connections; of equals, who waited longest."""
-    return sorted(candidates, key=lambda each: (not each.fit, each.stalled, each.open_connections, each.turn))
+    """Order them: those that respond, the fit ones, with the fewest connections; of equals, who waited longest."""
+    return sorted(candidates, key=lambda each: (each.stalled, not each.fit, each.open_connections, each.turn))
 
 
 def to_move(open_connections: int, total: int, workers: int) -> int:

@@ -54,7 +54,9 @@ class Supervisor:
         self._alive: set[Child] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._served = self._leaving = self._forced = False
-        self._status = self._deaths = 0
+        self._status = 0
+        # Numbers of those that died before any served.
+        self._failed: set[int] = set()
 
     def run(self) -> int:
         """Serve until told to stop; return the exit status.
@@ -78,7 +80,8 @@ class Supervisor:
         loop.add_signal_handler(signal.SIGINT, self._leave, 0.0)
         try:
             for number in range(1, self._settings.workers + 1):
-                await self._start(number, first=True)
+                if not self._leaving:  # A signal may come while they are being started.
+                    await self._start(number, first=True)
             self._keep(self._tick())
             return await self._over
         finally:
@@ -148,6 +151,8 @@ class Supervisor:
             self._coordination.hear(child, message)
 
     def _hear_serving(self, child: Child) -> None:
+        if self._leaving:
+            return  # It was killed, having nothing to answer.
         child.serving = True
         if not self._served:
             self._served = True
@@ -164,15 +169,15 @@ class Supervisor:
         self._alive.discard(child)
         if self._leaving:
             self._note_exit(child, status)
-        elif self._cannot_start():
+        elif self._cannot_start(child):
             self._give_up(child, status)
         else:
             await self._replace(child, status)
 
-    def _cannot_start(self) -> bool:
-        """Whether as many have died as there should be, and none of them ever served."""
-        self._deaths += 1
-        return not self._served and self._deaths >= self._settings.workers
+    def _cannot_start(self, child: Child) -> bool:
+        """Whether each of them has died, and none ever served."""
+        self._failed.add(child.number)
+        return not self._served and len(self._failed) >= self._settings.workers
 
     async def _replace(self, child: Child, status: int) -> None:
         backoff = self._backoffs[child.number]

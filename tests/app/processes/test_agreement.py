@@ -57,6 +57,21 @@ def test_a_late_worker_is_waited_for_so_long_and_no_longer(agreement: Agreement,
     assert agreement.decide([1, 2, 3]) == []
     clock.now_s = LAGGARD_S
     assert agreement.decide([1, 2, 3]) == [("m", V2)]
+    # The one that is late, for hours if it hangs, does not bring its old version back.
+    for _ in range(3):
+        clock.now_s += LAGGARD_S
+        assert agreement.decide([1, 2, 3]) == []
+    assert agreement.decided == {"m": V2}
+
+
+def test_a_rollback_after_a_late_decision_is_decided(agreement: Agreement, clock: Clock) -> None:
+    agreement.stand(1, "m", V2)
+    agreement.stand(2, "m", V2)
+    clock.now_s = LAGGARD_S
+    assert agreement.decide([1, 2, 3]) == [("m", V2)]
+    agreement.stand(1, "m", V1)
+    agreement.stand(2, "m", V1)
+    assert agreement.decide([1, 2, 3]) == [("m", V1)]
 
 
 def test_what_no_serving_worker_stands_at_is_not_decided_however_long_it_stands(

@@ -169,3 +169,26 @@ async def test_figures_are_those_of_all_of_the_dead_and_of_one_that_hangs_the_la
     two.says("others", request=8, figures=counted(1))
     await two.answered.wait()
     assert total(two.last("others")) == 115
+
+
+async def test_what_nobody_is_left_to_serve_does_not_bind_those_that_come_next() -> None:
+    crew = Coordination()
+    both = [Played(crew, 1), Played(crew, 2)]
+    for each in both:
+        each.says("stand", **V1)
+        each.serves("1")
+    both[0].dies()
+    assert crew.agreement.decided
+    both[1].dies()
+    assert not crew.agreement.decided
+    third = Played(crew, 1, first=False)
+    third.says("stand", **V2)
+    assert third.last("go")["version"] == "2"
+
+
+async def test_one_that_was_replaced_already_does_not_take_its_successor_along() -> None:
+    crew = Coordination()
+    before = Played(crew, 1)
+    after = Played(crew, 1, first=False)
+    before.dies()
+    assert list(crew.children.values()) == [cast(Child, after)]

@@ -29,7 +29,9 @@ def test_of_equals_it_is_the_one_who_waited_longest() -> None:
 def test_whoever_is_not_ready_or_does_not_respond_comes_last_but_comes() -> None:
     loading, stalled = Worker("loading", fit=False), Worker("stalled", stalled=True)
     assert preferred(loading, stalled, Worker("busy", 90)) == "busy"
-    assert preferred(loading, stalled) == "stalled"
+    # One that says it is loading is an answer; one that hangs is none.
+    assert preferred(loading, stalled) == "loading"
+    assert preferred(stalled) == "stalled"
     assert preferred(loading) == "loading"
 
 
