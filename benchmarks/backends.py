@@ -27,7 +27,8 @@ import torch
 
 from benchmarks.candidates import BATCHES, CANDIDATES, Made, Measured
 from benchmarks.environments import python_of
-from benchmarks.networks import NETWORKS, ROOT
+from benchmarks.networks import NETWORKS
+from benchmarks.workloads import ROOT
 from training.machine import this_machine
 
 TIMEOUT_S = 1200.0

@@ -10,14 +10,13 @@ from torch import Tensor, nn
 from torchvision import models
 from torchvision.transforms.v2.functional import pil_to_tensor
 
+from benchmarks.workloads import PHOTOGRAPHS
 from models.manifest import TensorSpec
 from training import imagenet
 from training.architectures import zoo
 from training.architectures.efficientnet_lite import EfficientNetLite0
 from training.architectures.prepared import Prepared
 
-ROOT = Path(__file__).resolve().parent.parent
-PHOTOGRAPHS = tuple(ROOT / "docs" / "images" / f"{name}.jpg" for name in ("china", "flower"))
 SIZE = 224
 NUM_LABELS = 1000
 MAX_PIXELS = 10_000_000
