@@ -32,7 +32,7 @@ class OpenVinoGraph:
 
     def __init__(self, content: bytes, weights: bytes, precision: str, threads: int = 1) -> None:
         openvino = import_openvino()
-        core = openvino.Core()
+        core = _core(openvino)
         # Without a copy: what is not repacked for the processor is read from here for as long as the graph lives.
         self._weights = torch.frombuffer(bytearray(weights), dtype=torch.uint8).numpy()
         graph = core.read_model(content, openvino.Tensor(self._weights, shared_memory=True))
@@ -85,6 +85,23 @@ class Requests:
         finally:
             with self._lock:
                 self._idle.append(request)
+
+
+def _core(openvino: ModuleType) -> Any:  # noqa: ANN401 (of a library without types)
+    """Return the process's one `Core`, which is never let go.
+
+    The CPU plugin of each gives the thread that makes it an alternate stack for signals and, when it ends, puts
+    back the one from before (OpenVINO's pull request 11894). Of two that do not end in reverse order, the second
+    puts back one that is freed, and the next signal that Python handles ends the process.
+    """
+    with _core_lock:
+        if not _cores:
+            _cores.append(openvino.Core())
+        return _cores[0]
+
+
+_cores: list[Any] = []
+_core_lock = threading.Lock()
 
 
 def import_openvino() -> ModuleType:

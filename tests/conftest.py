@@ -18,16 +18,6 @@ hypothesis.settings.register_profile("lantern", deadline=None)
 hypothesis.settings.load_profile("lantern")
 
 
-# A graph of OpenVINO's that ran in bf16 leaves the process such that a later KeyboardInterrupt may end it with a
-# segmentation fault; why is not known yet. They come after every test of Ctrl-C.
-LAST = ("tests/models/test_openvino_graph.py", "tests/training/test_optimizing.py")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the tests of those files behind all others."""
-    items.sort(key=lambda item: item.nodeid.startswith(LAST))
-
-
 # The models are tiny: more threads would only wait for each other, and for whatever else the machine does.
 torch.set_num_threads(1)
 
