@@ -11,6 +11,7 @@ TrainingError
 ├── WeightsUnfit         they are there, but not those of the architecture and the labels
 ├── Diverged             the loss is no number, and never was one
 └── GateFailed           trained, but the exported file is not good enough to publish
+    └── NotAccurate      another form of it gives labels that differ too often
 """
 
 
@@ -56,3 +57,7 @@ class Diverged(TrainingError):
 
 class GateFailed(TrainingError):
     """The exported file is not good enough to publish; the message says what failed."""
+
+
+class NotAccurate(GateFailed):
+    """Another form of a model gives labels that differ from its own too often; with the figures."""

@@ -14,10 +14,10 @@ from models.instructions import BF16, INT8, architecture, has_instructions
 from models.manifest import Accuracy, AccuracyLimits, Backend, Requires, TensorSpec, Tolerance
 from models.openvino_graph import OpenVinoGraph
 from models.preparation import Preparation
-from training.errors import GateFailed
+from training.errors import GateFailed, NotAccurate
 from training.export import Exported
 from training.gate import SCORE_ATOL
-from training.optimizing.openvino import convert, quantize, reason_of, serialized, versions
+from training.optimizing.openvino import Graph, convert, quantize, reason_of, serialized, versions
 from training.optimizing.sample import Sample
 from training.progress import Progress
 
@@ -109,16 +109,34 @@ def optimized(
         if instructions and not has_instructions(instructions):
             progress.say(f"openvino-{precision}: not tried, for this processor is not made for it")
             continue
+        requires = Requires(arch=architecture(), isa=instructions)
         try:
-            int8 = precision == "int8"
-            files = _files("model.openvino-int8", serialized(quantize(graph, sample.quantize))) if int8 else plain
-            found = trial.judge(precision, files, Requires(arch=architecture(), isa=instructions))
+            if precision == "int8":
+                found = _quantized(trial, graph, sample.quantize, requires, progress)
+            else:
+                found = trial.judge(precision, plain, requires)
         except (GateFailed, BackendUnavailable) as error:
             progress.say(f"openvino-{precision}: not kept: {error}")
             continue
         progress.say(f"{found.backend.id}: {_told(found.backend)}")
         kept.insert(0, found)
     return kept
+
+
+def _quantized(
+    trial: "_Trial", graph: Graph, examples: Sequence[Tensor], requires: Requires, progress: Progress
+) -> Optimized:
+    """Return the int8 form: all of it, or where that is not accurate enough all but its first and last layers."""
+
+    def judged(*, spare_ends: bool) -> Optimized:
+        files = _files("model.openvino-int8", serialized(quantize(graph, examples, spare_ends=spare_ends)))
+        return trial.judge("int8", files, requires)
+
+    try:
+        return judged(spare_ends=False)
+    except NotAccurate as error:
+        progress.say(f"openvino-int8: {error}; tried again with the first and last layers in fp32")
+        return judged(spare_ends=True)
 
 
 class _Trial:
@@ -169,7 +187,8 @@ class _Trial:
         run = _running(precision, files)
         accuracy = self._accuracy(self._scores(run))
         if refusal := self._limits.refusal(accuracy):
-            raise GateFailed(refusal)
+            raise NotAccurate(refusal)
+        tolerance = self._tolerance(run(self._golden))
         torchscript_per_s, items_per_s = self._items_per_s(self._reference, run)
         # By what TorchScript did in the same seconds: the machine's speed is not always the same.
         items_per_s *= self.torchscript_per_s / torchscript_per_s
@@ -187,7 +206,7 @@ class _Trial:
             devices=("cpu",),
             precision=precision,
             requires=requires,
-            tolerance=self._tolerance(run(self._golden)),
+            tolerance=tolerance,
             accuracy=accuracy,
             items_per_s=items_per_s,
             built_with=self._built_with,
@@ -221,7 +240,7 @@ class _Trial:
         distance = (golden_NK - self._golden_NK).abs().max().item()
         atol = max(SCORE_ATOL, GOLDEN_SLACK * distance)
         if not atol <= MOST_GOLDEN_ATOL:
-            raise GateFailed(
+            raise NotAccurate(
                 f"a golden score is off by {distance:.2g}; at most {MOST_GOLDEN_ATOL / GOLDEN_SLACK} is allowed"
             )
         agreement = same_top_label(golden_NK, self._golden_NK, atol).double().mean().item()
