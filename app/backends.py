@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 
 from app.settings import Precision
+from models.backend import Backend
 from models.bundle import Bundle
 from models.golden import Outputs
 from models.instructions import missing
-from models.manifest import Backend, Manifest
+from models.manifest import Manifest
 from models.openvino_graph import OpenVinoGraph
 
 logger = logging.getLogger(__name__)

@@ -14,10 +14,10 @@ from torch import Tensor
 from app.backends import Run, runnable, usable
 from app.latency import LatencyCurve, buckets
 from app.settings import Precision
+from models.backend import Backend
 from models.bundle import Bundle
 from models.errors import BackendUnavailable, BundleError, GoldenMismatch
 from models.golden import Outputs, check_golden
-from models.manifest import Backend
 from models.preparation import Preparation, preparation_of
 from models.tokenization import Tokenizer
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from models.manifest import Accuracy
+from models.accuracy import Accuracy
 
 
 class Body(BaseModel):

@@ -5,9 +5,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from models.backend import Backend
 from models.bundle import Bundle
 from models.errors import GoldenMismatch
-from models.manifest import Backend, Manifest, Writing
+from models.manifest import Manifest, Writing
 from models.preparation import preparation_of
 from models.tokenization import Tokenizer
 

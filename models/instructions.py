@@ -4,7 +4,7 @@ import platform
 
 import torch
 
-from models.manifest import Requires
+from models.backend import Requires
 
 TORCH_VERSION: str = torch.__version__
 

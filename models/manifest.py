@@ -5,47 +5,23 @@ repository's CURRENT. Unknown fields are refused: a field this code does not kno
 """
 
 import json
-from datetime import datetime
-from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import AwareDatetime, Field, JsonValue, ValidationError
 from pydantic import model_validator as validator_of_model
 
-from models.errors import ManifestInvalid, PathEscapes, SchemaVersionUnknown
+from models.accuracy import AccuracyLimits
+from models.backend import Backend
+from models.bundle_path import BundlePath
+from models.errors import ManifestInvalid, SchemaVersionUnknown
+from models.part import Part, Sha256, UnitInterval
+from models.versions import VersionName
 
 SCHEMA_VERSION: Literal[1] = 1
 MANIFEST_NAME = "manifest.json"
 
 ModelName = Annotated[str, Field(pattern=r"^[a-z0-9](?:[a-z0-9_-]{0,62}[a-z0-9])?$")]
-VersionName = Annotated[str, Field(pattern=r"^\d{8}\.[1-9]\d{0,5}$")]
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-UnitInterval = Annotated[float, Field(ge=0, le=1)]
-
-
-def check_contained(path: str) -> str:
-    """Return `path` if it is a plain relative path that stays inside the bundle.
-
-    Raises:
-        PathEscapes: It is absolute, holds `..`, a backslash, a NUL, or is not in its shortest form.
-    """
-    parts = PurePosixPath(path)
-    unsafe = parts.is_absolute() or ".." in parts.parts or "\\" in path or "\0" in path
-    if unsafe or not parts.parts or str(parts) != path:
-        raise PathEscapes(f"the path {path!r} is not a plain path inside the bundle")
-    return path
-
-
-BundlePath = Annotated[str, AfterValidator(check_contained)]
-
-
 Task = Literal["image-classification", "text-classification", "text-to-text"]
-
-
-class Part(BaseModel):
-    """A part of the manifest: frozen, and closed to unknown fields."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class FileEntry(Part):
@@ -162,110 +138,6 @@ class Calibration(Part):
     ece_after: UnitInterval
     nll_before: Annotated[float, Field(ge=0)]
     nll_after: Annotated[float, Field(ge=0)]
-
-
-class Requires(Part):
-    """What a machine must have for a backend; None means anything will do.
-
-    `torch` begins its version; `isa` names instructions of which one set is enough, with | between them;
-    `cuda_cc` is the least compute capability.
-    """
-
-    torch: str | None = None
-    arch: str | None = None
-    isa: str | None = None
-    cuda_cc: str | None = None
-
-
-class Tolerance(Part):
-    """How far a backend's scores may lie from the golden ones."""
-
-    atol: Annotated[float, Field(gt=0, lt=1)]
-    min_top1_agreement: UnitInterval = 1.0
-
-
-class Accuracy(Part):
-    """What a backend is worth beside the TorchScript one, measured on held-out examples when it was published.
-
-    Attributes:
-        examples: How many.
-        top1_agreement: On how many of them its best label is TorchScript's.
-        metric: Its accuracy, where the labels are known.
-        metric_loss: How much less that is than TorchScript's; negative if it is more.
-        data_sha256: Of the examples, as the model takes them.
-    """
-
-    examples: Annotated[int, Field(ge=1)]
-    top1_agreement: UnitInterval
-    metric: UnitInterval | None = None
-    metric_loss: Annotated[float, Field(ge=-1, le=1)] | None = None
-    data_sha256: Sha256 | None = None
-
-    @validator_of_model(mode="after")
-    def _loss_goes_with_metric(self) -> Self:
-        if (self.metric is None) != (self.metric_loss is None):
-            raise ValueError("metric_loss goes with metric: both or neither")
-        return self
-
-
-class AccuracyLimits(Part):
-    """How much less a backend may be worth than the TorchScript one, to be in the bundle at all."""
-
-    max_metric_loss: UnitInterval = 0.005
-    min_top1_agreement: UnitInterval = 0.98
-
-    def refusal(self, accuracy: Accuracy) -> str | None:
-        """Say why a backend may not be in the bundle, if it may not."""
-        agreement, loss = accuracy.top1_agreement, accuracy.metric_loss
-        if agreement < self.min_top1_agreement:
-            wanted = f"{self.min_top1_agreement:.2%} is wanted"
-            return f"top-1 agrees on {agreement:.2%} of {accuracy.examples} examples; {wanted}"
-        if loss is not None and loss > self.max_metric_loss:
-            return f"accuracy falls by {100 * loss:.2f} points; {100 * self.max_metric_loss:.2f} are allowed"
-        return None
-
-
-class Backend(Part):
-    """One runnable form of the model.
-
-    Attributes:
-        weights: A second file, of formats that have one.
-        accuracy: Of every form but the TorchScript one, which is what the bundle's metrics were measured on.
-        items_per_s: On one thread of the machine that published it.
-        built_with: Of the libraries that made it, name -> version.
-    """
-
-    id: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
-    format: Literal["torchscript", "openvino"]
-    file: BundlePath
-    weights: BundlePath | None = None
-    devices: tuple[Literal["cpu", "cuda"], ...]
-    precision: Literal["fp32", "bf16", "int8"]
-    requires: Requires = Requires()
-    tolerance: Tolerance
-    accuracy: Accuracy | None = None
-    items_per_s: Annotated[float, Field(gt=0)] | None = None
-    built_with: dict[str, str] = {}
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        """The paths of all that it is made of."""
-        return (self.file,) if self.weights is None else (self.file, self.weights)
-
-    @property
-    def is_reference(self) -> bool:
-        """Whether it is the form that all others are measured by."""
-        return (self.format, self.precision) == ("torchscript", "fp32")
-
-    @validator_of_model(mode="after")
-    def _has_its_parts(self) -> Self:
-        if (self.format == "openvino") != (self.weights is not None):
-            raise ValueError("weights: a second file goes with openvino, and only with it")
-        if self.weights is not None and (self.weights == self.file or self.devices != ("cpu",)):
-            raise ValueError("openvino has two files, and runs on cpu only")
-        if (self.accuracy is None) != self.is_reference:
-            raise ValueError("accuracy: is wanted of every backend but torchscript in fp32")
-        return self
 
 
 class GoldenExample(Part):
@@ -392,22 +264,3 @@ def _json_object(text: bytes) -> dict[str, Any]:
     if not isinstance(fields, dict):
         raise ManifestInvalid(f"{MANIFEST_NAME} is not a JSON object")
     return fields
-
-
-def version_order(version: str) -> tuple[str, int]:
-    """Sort key of a version name: by day, then by number."""
-    day, _, number = version.partition(".")
-    return day, int(number)
-
-
-def first_version_after(versions: list[str], now: datetime) -> str:
-    """Name the next version: today's date and one more than the largest number it has.
-
-    A clock set back never yields a version that sorts before one already there.
-    """
-    day = f"{now:%Y%m%d}"
-    if versions:
-        newest_day, newest_number = version_order(max(versions, key=version_order))
-        if newest_day >= day:
-            return f"{newest_day}.{newest_number + 1}"
-    return f"{day}.1"

@@ -33,16 +33,9 @@ from models.errors import (
     RepositoryError,
     VersionNotFound,
 )
-from models.manifest import (
-    MANIFEST_NAME,
-    Manifest,
-    ModelName,
-    Sha256,
-    Task,
-    VersionName,
-    first_version_after,
-    version_order,
-)
+from models.manifest import MANIFEST_NAME, Manifest, ModelName, Task
+from models.part import Sha256
+from models.versions import VersionName, first_version_after, version_order
 from models.whole_file import sync, whole_file
 
 InputKind = Literal["image", "text"]

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from models.accuracy import Accuracy
+from models.backend import Backend, Tolerance
 from models.bundle import Bundle, describe_all
 from models.manifest import (
-    Accuracy,
-    Backend,
     BuiltWith,
     GoldenExample,
     ImageDecoding,
@@ -21,7 +21,6 @@ from models.manifest import (
     Source,
     TensorSpec,
     Tokenization,
-    Tolerance,
     Writing,
 )
 from models.preprocessing import decode_image

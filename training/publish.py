@@ -10,17 +10,9 @@ from typing import Any
 
 from torch import Tensor
 
+from models.backend import Backend, Tolerance
 from models.bundle import Bundle, describe_all
-from models.manifest import (
-    Backend,
-    BuiltWith,
-    Calibration,
-    GoldenExample,
-    Limits,
-    Manifest,
-    Source,
-    Tolerance,
-)
+from models.manifest import BuiltWith, Calibration, GoldenExample, Limits, Manifest, Source
 from models.preparation import Preparation
 from models.repository import Repository, Staging
 from models.tokenization import Tokenizer

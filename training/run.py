@@ -10,9 +10,9 @@ from typing import TypeVar
 
 import torch
 
+from models.accuracy import AccuracyLimits
 from models.bundle import Bundle
 from models.device import choose_device
-from models.manifest import AccuracyLimits
 from models.openvino_graph import import_openvino
 from models.repository import Repository
 from training.architectures.catalogue import unused

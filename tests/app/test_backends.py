@@ -9,7 +9,8 @@ from torch import Tensor
 from app.backends import TorchScriptBackend, usable
 from app.inference import ModelUnusable, load
 from app.settings import Precision
-from models.manifest import Backend, Manifest, Requires, TensorSpec
+from models.backend import Backend, Requires
+from models.manifest import Manifest, TensorSpec
 from models.openvino_graph import OpenVinoGraph
 from models.repository import Repository
 from tests.bundles import Shades, openvino_backend, openvino_files, publish, publish_with_openvino

@@ -3,8 +3,8 @@ import platform
 import pytest
 import torch
 
+from models.backend import Requires
 from models.instructions import has_instructions, missing
-from models.manifest import Requires
 
 CPU = torch.device("cpu")
 

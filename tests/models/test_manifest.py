@@ -1,5 +1,4 @@
 import json
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -7,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.errors import ManifestInvalid, PathEscapes, SchemaVersionUnknown
-from models.manifest import Manifest, check_contained, first_version_after, version_order
+from models.manifest import Manifest
 from models.repository import Repository
 from tests.bundles import publish
 
@@ -102,18 +101,6 @@ def test_a_path_that_leaves_the_bundle_is_refused_by_name(fields: dict[str, Any]
         parse(fields)
 
 
-@given(st.lists(st.text(min_size=1, max_size=8), min_size=1, max_size=5))
-def test_any_accepted_path_stays_inside(parts: list[str]) -> None:
-    path = "/".join(parts)
-    try:
-        check_contained(path)
-    except PathEscapes:
-        return
-    assert ".." not in path.split("/")
-    assert not path.startswith("/")
-    assert all(part not in ("", ".") for part in path.split("/"))
-
-
 @given(st.binary(max_size=300))
 def test_no_bytes_do_worse_than_a_named_refusal(text: bytes) -> None:
     with pytest.raises((ManifestInvalid, SchemaVersionUnknown)):
@@ -131,23 +118,3 @@ json_values = st.recursive(
 def test_no_json_does_worse_than_a_named_refusal(fields: dict[str, Any]) -> None:
     with pytest.raises((ManifestInvalid, PathEscapes, SchemaVersionUnknown)):
         parse(fields | {"schema_version": 1})
-
-
-days = st.dates(datetime(2000, 1, 1).date(), datetime(2099, 12, 31).date())
-versions = st.builds(lambda day, number: f"{day:%Y%m%d}.{number}", days, st.integers(1, 10_000))
-
-
-@given(st.lists(versions, max_size=6), days)
-def test_the_next_version_sorts_after_all_before_even_if_the_clock_goes_back(
-    existing: list[str], today: Any
-) -> None:
-    now = datetime(today.year, today.month, today.day, tzinfo=UTC)
-    fresh = first_version_after(existing, now)
-    assert all(version_order(version) < version_order(fresh) for version in existing)
-
-
-def test_versions_count_up_within_a_day_and_restart_on_the_next() -> None:
-    now = datetime(2026, 11, 23, tzinfo=UTC)
-    assert first_version_after([], now) == "20261123.1"
-    assert first_version_after(["20261123.9", "20261123.10"], now) == "20261123.11"
-    assert first_version_after(["20261122.7"], now) == "20261123.1"

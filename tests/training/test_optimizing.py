@@ -11,8 +11,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from models.accuracy import AccuracyLimits
 from models.errors import ModelNotFound
-from models.manifest import AccuracyLimits, Source, TensorSpec
+from models.manifest import Source, TensorSpec
 from models.preparation import ImagePreparation
 from models.repository import Repository
 from models.tokenization import pad

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from models.accuracy import Accuracy, AccuracyLimits
+from models.backend import Backend, Requires, Tolerance
 from models.errors import BackendUnavailable
 from models.golden import same_top_label
 from models.instructions import BF16, INT8, architecture, has_instructions
-from models.manifest import Accuracy, AccuracyLimits, Backend, Requires, TensorSpec, Tolerance
+from models.manifest import TensorSpec
 from models.openvino_graph import OpenVinoGraph
 from models.preparation import Preparation
 from training.errors import GateFailed, NotAccurate

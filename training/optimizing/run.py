@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from models.accuracy import AccuracyLimits
 from models.bundle import Bundle, describe_all
-from models.manifest import AccuracyLimits, Manifest
+from models.manifest import Manifest
 from models.openvino_graph import import_openvino
 from models.preparation import preparation_of
 from models.repository import Repository, Staging

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from models.accuracy import AccuracyLimits
 from models.errors import ManifestInvalid
-from models.manifest import Accuracy, AccuracyLimits, Manifest
+from models.manifest import Manifest
 from models.repository import Repository
 from tests.bundles import openvino_backend, publish, publish_with_openvino
 
@@ -71,17 +72,3 @@ def test_a_bundle_may_demand_more_or_less(fields: dict[str, Any]) -> None:
         Manifest.parse(json.dumps(fields).encode())
     fields["accuracy_limits"]["min_top1_agreement"] = 0.9
     Manifest.parse(json.dumps(fields).encode())
-
-
-@pytest.mark.parametrize(
-    ("accuracy", "passes"),
-    [
-        (Accuracy(examples=100, top1_agreement=0.98), True),
-        (Accuracy(examples=100, top1_agreement=0.97), False),
-        (Accuracy(examples=100, top1_agreement=0.98, metric=0.9, metric_loss=0.005), True),
-        (Accuracy(examples=100, top1_agreement=0.98, metric=0.9, metric_loss=0.006), False),
-        (Accuracy(examples=100, top1_agreement=1.0, metric=0.9, metric_loss=-0.5), True),
-    ],
-)
-def test_the_limits_hold_to_the_last_example(accuracy: Accuracy, passes: bool) -> None:
-    assert (AccuracyLimits().refusal(accuracy) is None) is passes
