@@ -11,7 +11,7 @@ from itertools import cycle, islice
 import torch
 from torch import Tensor
 
-from app.backends import Run, runnable, usable
+from app.backends import usable
 from app.latency import LatencyCurve, buckets
 from app.settings import Precision
 from models.backend import Backend
@@ -19,6 +19,7 @@ from models.bundle import Bundle
 from models.errors import BackendUnavailable, BundleError, GoldenMismatch
 from models.golden import Outputs, check_golden
 from models.preparation import Preparation, preparation_of
+from models.runnable import Run, runnable
 from models.tokenization import Tokenizer
 
 logger = logging.getLogger(__name__)
@@ -105,7 +106,7 @@ def load(
     mismatch: GoldenMismatch | None = None
     for backend in usable(manifest, device, precision):
         try:
-            run = runnable(backend, bundle, device, threads)
+            run = runnable(backend, bundle.read, device, threads)
             curve, fitting = _warm_up(run, bundle, buckets(largest), at_most)
             # Both ways that a batch may be run.
             for count in sorted({1, at_most}):

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # They bring torch, which the servers of this file do without.
     from torch import Tensor
 
-    from app.backends import Run
     from models.bundle import Bundle
+    from models.runnable import Run
 
 SECONDS = 1.0
 BATCHES = (1, 8)
@@ -59,14 +59,15 @@ def model_per_s(models_dir: Path, bodies: list[bytes]) -> dict[str, dict[str, fl
     """
     import torch
 
-    from app.backends import runnable, usable
+    from app.backends import usable
     from models.repository import Repository
+    from models.runnable import runnable
 
     (name,) = Repository(models_dir).names()
     bundle = Repository(models_dir).open(name)
     device, cores = torch.device("cpu"), len(os.sched_getaffinity(0))
     return {
-        backend.id: _ways_per_s(runnable(backend, bundle, device, cores), bundle, bodies, cores)
+        backend.id: _ways_per_s(runnable(backend, bundle.read, device, cores), bundle, bodies, cores)
         for backend in usable(bundle.manifest, device, "auto")
     }
 

@@ -10,14 +10,16 @@ from pathlib import Path
 
 import torch
 
+from models.backend import Backend
 from models.bundle import Bundle
 from models.errors import ModelsError
 from models.golden import check_golden
-from models.openvino_graph import OpenVinoGraph
+from models.runnable import Run, runnable
 from training.errors import GateFailed
-from training.export import Exported
 
 TIMEOUT_S = 300
+# That the service may give a batch which is alone.
+THREADS = 2
 
 
 def check_in_fresh_process(directory: Path) -> None:
@@ -40,23 +42,27 @@ def check_in_fresh_process(directory: Path) -> None:
 
 
 def main(directory: Path) -> None:
-    """Verify, load and freeze a bundle as serving would, and run its golden check.
+    """Verify and load a bundle as serving would, and run its golden check on each of its backends.
 
     Raises:
         BundleError: With what is off.
-        GateFailed: The file cannot be frozen.
+        GateFailed: A file cannot be loaded, or cannot be frozen.
     """
     bundle = Bundle.open(directory)
     for backend in bundle.manifest.backends:
-        if backend.weights is not None:
-            graph = OpenVinoGraph(bundle.read(backend.file), bundle.read(backend.weights), backend.precision, 2)
-            for threads in (1, 2):
-                check_golden(bundle, backend, partial(graph, threads=threads))
-            continue
-        exported = Exported(bundle.read(backend.file))
-        # The golden answers are those of the file as it was exported; what is served is frozen.
-        exported.freeze(torch.device("cpu"))
-        check_golden(bundle, backend, exported.run)
+        run = _runnable(backend, bundle)
+        # Both ways that a batch may be run.
+        for threads in (1, THREADS):
+            check_golden(bundle, backend, partial(run, threads=threads))
+
+
+def _runnable(backend: Backend, bundle: Bundle) -> Run:
+    # The golden answers are those of the file as it was exported; what is served is frozen.
+    try:
+        return runnable(backend, bundle.read, torch.device("cpu"), THREADS)
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise GateFailed(f"{backend.id} cannot be loaded for serving: {reason}") from error
 
 
 if __name__ == "__main__":

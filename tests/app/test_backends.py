@@ -6,13 +6,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from app.backends import TorchScriptBackend, usable
+from app.backends import usable
 from app.inference import ModelUnusable, load
 from app.settings import Precision
 from models.backend import Backend, Requires
 from models.manifest import Manifest, TensorSpec
 from models.openvino_graph import OpenVinoGraph
 from models.repository import Repository
+from models.torchscript_graph import TorchScriptGraph
 from tests.bundles import Shades, openvino_backend, openvino_files, publish, publish_with_openvino
 from tests.images import png
 from tests.servers import Running
@@ -79,7 +80,7 @@ def test_it_gives_what_torchscript_gives(repository: Repository) -> None:
     loaded = [load(bundle, CPU, 8, threads=2, precision=precision) for precision in ("auto", "fp32")]
     plain = load(publish(repository, "plain"), CPU, 8)
     assert isinstance(loaded[0].run, OpenVinoGraph)
-    assert isinstance(plain.run, TorchScriptBackend)
+    assert isinstance(plain.run, TorchScriptGraph)
     for model in loaded:
         for threads in (1, 2):
             found, wanted = model.infer(images, threads), plain.infer(images)

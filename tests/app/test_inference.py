@@ -5,11 +5,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from app import backends, inference
+from app import inference
 from app.inference import ModelUnusable, load
 from models.errors import BundleError, GoldenMismatch
 from models.golden import Outputs
 from models.repository import Repository
+from models.torchscript_graph import TorchScriptGraph
 from tests.bundles import Shades, publish
 
 CPU = torch.device("cpu")
@@ -39,13 +40,13 @@ def test_every_bucket_is_warmed_up_at_least_as_often_as_the_bundle_says(
     repository: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes: list[int] = []
-    real = backends.TorchScriptBackend.__call__
+    real = TorchScriptGraph.__call__
 
     def counted(self: Any, images_NCHW: Tensor, threads: int = 1) -> Outputs:
         sizes.append(len(images_NCHW))
         return real(self, images_NCHW, threads)
 
-    monkeypatch.setattr(backends.TorchScriptBackend, "__call__", counted)
+    monkeypatch.setattr(TorchScriptGraph, "__call__", counted)
     loaded = load(publish(repository, "shades"), CPU, 8)
     golden = sizes.pop()
     assert golden == 1
@@ -89,7 +90,7 @@ def test_sizes_are_warmed_up_until_throughput_stops_to_grow(
 ) -> None:
     seconds = {size: size / rate for size, rate in zip((1, 2, 4, 8), rates, strict=True)}
     monkeypatch.setattr(inference, "time", Clock())
-    monkeypatch.setattr(backends.TorchScriptBackend, "__call__", sized(seconds))
+    monkeypatch.setattr(TorchScriptGraph, "__call__", sized(seconds))
     loaded = load(publish(repository, "shades"), CPU, 8)
     # What was not measured is believed to take as long an item as the largest that was.
     beyond_s = 8 * seconds[largest] / largest
@@ -100,14 +101,14 @@ def test_sizes_are_warmed_up_until_throughput_stops_to_grow(
 
 def test_a_lone_batch_is_measured_on_more_threads_too(repository: Repository) -> None:
     used: set[int] = set()
-    real = backends.TorchScriptBackend.__call__
+    real = TorchScriptGraph.__call__
 
     def counted(self: Any, images_NCHW: Tensor, threads: int = 1) -> Outputs:
         used.add(threads)
         return real(self, images_NCHW, threads)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(backends.TorchScriptBackend, "__call__", counted)
+        patch.setattr(TorchScriptGraph, "__call__", counted)
         loaded = load(publish(repository, "shades"), CPU, 8, threads=2)
     assert used == {1, 2}
     assert loaded.curve.threads_for(1) in used
@@ -117,14 +118,14 @@ def test_a_lone_batch_is_measured_on_more_threads_too(repository: Repository) ->
 def test_a_size_that_does_not_fit_the_memory_caps_the_batch(
     repository: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = backends.TorchScriptBackend.__call__
+    real = TorchScriptGraph.__call__
 
     def small(self: Any, images_NCHW: Tensor, threads: int = 1) -> Outputs:
         if len(images_NCHW) > 4:
             raise torch.OutOfMemoryError("simulated")
         return real(self, images_NCHW, threads)
 
-    monkeypatch.setattr(backends.TorchScriptBackend, "__call__", small)
+    monkeypatch.setattr(TorchScriptGraph, "__call__", small)
     assert load(publish(repository, "shades"), CPU, 8).max_batch_size == 4
 
 
@@ -132,22 +133,9 @@ def test_a_model_that_fits_in_no_size_is_refused(repository: Repository, monkeyp
     def never(self: Any, images_NCHW: Tensor, *threads: int) -> Tensor:
         raise torch.OutOfMemoryError("simulated")
 
-    monkeypatch.setattr(backends.TorchScriptBackend, "__call__", never)
+    monkeypatch.setattr(TorchScriptGraph, "__call__", never)
     with pytest.raises(ModelUnusable, match="OutOfMemoryError"):
         load(publish(repository, "shades"), CPU, 8)
-
-
-def test_the_cause_of_memory_running_out_is_passed_on(repository: Repository) -> None:
-    run = load(publish(repository, "shades"), CPU, 8).run
-    assert isinstance(run, backends.TorchScriptBackend)
-
-    class Hungry:
-        def __call__(self, _: Tensor) -> Tensor:
-            raise torch.OutOfMemoryError("simulated")
-
-    run._module = Hungry()
-    with pytest.raises(torch.OutOfMemoryError):
-        run(torch.zeros(1, 1, 8, 8, dtype=torch.uint8))
 
 
 class Moody(nn.Module):
@@ -196,6 +184,6 @@ def test_outputs_of_another_shape_are_refused(
     repository: Repository, monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...]
 ) -> None:
     loaded = load(publish(repository, "shades"), CPU, 1)
-    monkeypatch.setattr(backends.TorchScriptBackend, "__call__", lambda *_, **__: torch.zeros(shape))
+    monkeypatch.setattr(TorchScriptGraph, "__call__", lambda *_, **__: torch.zeros(shape))
     with pytest.raises(ValueError, match="for 1 items"):
         loaded.infer([torch.zeros((1, 8, 8), dtype=torch.uint8)])

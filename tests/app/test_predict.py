@@ -11,9 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
-from app.backends import TorchScriptBackend
 from app.schemas import PredictReply, Problem
 from models.repository import Repository
+from models.torchscript_graph import TorchScriptGraph
 from tests.bundles import Always, decoding, publish
 from tests.images import encoded, png
 from tests.servers import Running, until
@@ -370,7 +370,7 @@ def test_scores_that_are_no_probabilities_are_never_answered(
     shades: Repository, serve: Serve, monkeypatch: pytest.MonkeyPatch, value: float
 ) -> None:
     running = serve().until_ready()
-    monkeypatch.setattr(TorchScriptBackend, "__call__", lambda *_, **__: torch.full((1, 3), value))
+    monkeypatch.setattr(TorchScriptGraph, "__call__", lambda *_, **__: torch.full((1, 3), value))
     problem(running.client.post("/predict", content=png(0), headers=PNG), 500, "inference_failed")
 
 

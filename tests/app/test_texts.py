@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from app.backends import TorchScriptBackend
 from app.schemas import Metadata, ModelInfo, PredictReply, Problem, TextLimits
 from models.manifest import Tokenization
 from models.repository import Repository
 from models.tokenization import Tokenizer
+from models.torchscript_graph import TorchScriptGraph
 from tests.bundles import Mood, publish, publish_texts, publish_writer, tokenizer_json
 from tests.images import png
 from tests.servers import Running, until
@@ -349,7 +349,7 @@ def test_written_texts_whose_scores_are_no_probabilities_are_never_answered(
 ) -> None:
     running = serve().until_ready()
     outputs = torch.full((1, 2, 3), 5), torch.tensor([[0.5, value]])
-    monkeypatch.setattr(TorchScriptBackend, "__call__", lambda *_, **__: outputs)
+    monkeypatch.setattr(TorchScriptGraph, "__call__", lambda *_, **__: outputs)
     problem(running.client.post("/predict", content="good", headers=TEXT), 500, "inference_failed")
 
 

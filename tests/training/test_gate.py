@@ -199,7 +199,7 @@ class Overlapping(nn.Module):
 def test_a_file_that_cannot_be_frozen_fails_in_a_fresh_process(repository: Repository) -> None:
     with (
         repository.staging("again") as staging,
-        pytest.raises(GateFailed, match="cannot be frozen for serving: mod"),
+        pytest.raises(GateFailed, match="torchscript-fp32 cannot be loaded for serving: mod"),
     ):
         stage(staging, "again", Overlapping())
         check_in_fresh_process(staging.directory)

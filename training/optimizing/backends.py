@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from models.accuracy import Accuracy, AccuracyLimits
-from models.backend import Backend, Requires, Tolerance
+from models.backend import Backend, Form, Requires, Tolerance
 from models.errors import BackendUnavailable
 from models.golden import same_top_label
 from models.instructions import BF16, INT8, architecture, has_instructions
 from models.manifest import TensorSpec
-from models.openvino_graph import OpenVinoGraph
 from models.preparation import Preparation
+from models.runnable import runnable
 from training.errors import GateFailed, NotAccurate
 from training.export import Exported
 from training.gate import SCORE_ATOL
@@ -172,7 +172,7 @@ class _Trial:
         Raises:
             GateFailed: A score is off by more than rounding explains.
         """
-        scores_NK = self._scores(_running("fp32", files))
+        scores_NK = self._scores(_running(_form("fp32", files, Requires()), files))
         distance = (scores_NK - self._reference_NK).abs().max().item()
         if not distance <= SAME_ATOL:
             raise GateFailed(
@@ -185,8 +185,8 @@ class _Trial:
         Raises:
             GateFailed: It is not accurate enough, or not faster than those before; with the figures.
         """
-        file, weights = files
-        run = _running(precision, files)
+        form = _form(precision, files, requires)
+        run = _running(form, files)
         accuracy = self._accuracy(self._scores(run))
         if refusal := self._limits.refusal(accuracy):
             raise NotAccurate(refusal)
@@ -201,13 +201,7 @@ class _Trial:
             )
         self._fastest_per_s = items_per_s
         backend = Backend(
-            id=f"openvino-{precision}",
-            format="openvino",
-            file=file,
-            weights=weights,
-            devices=("cpu",),
-            precision=precision,
-            requires=requires,
+            **dict(form),
             tolerance=tolerance,
             accuracy=accuracy,
             items_per_s=items_per_s,
@@ -262,18 +256,32 @@ class _Trial:
         return [statistics.median(column) for column in zip(*rates, strict=True)]
 
 
-def _running(precision: str, files: Mapping[str, bytes]) -> Scores:
-    """Compile a graph; whatever the library raises of it, then or when it runs, is told as the gate's."""
-    content, weights = files.values()
+def _form(precision: str, files: Mapping[str, bytes], requires: Requires) -> Form:
+    file, weights = files
+    return Form(
+        id=f"openvino-{precision}",
+        format="openvino",
+        file=file,
+        weights=weights,
+        devices=("cpu",),
+        precision=precision,
+        requires=requires,
+    )
+
+
+def _running(form: Form, files: Mapping[str, bytes]) -> Scores:
+    """Load a form; whatever the library raises of it, then or when it runs, is told as the gate's."""
 
     def run(batch: Tensor) -> Tensor:
         try:
-            return graph(batch)
+            scores_NK = graph(batch)
         except RuntimeError as error:
             raise GateFailed(f"OpenVINO cannot run it: {reason_of(error)}") from error
+        assert isinstance(scores_NK, Tensor), "no other form is made of what writes texts"  # noqa: S101
+        return scores_NK
 
     try:
-        graph = OpenVinoGraph(content, weights, precision)
+        graph = runnable(form, files.__getitem__, torch.device("cpu"))
     except RuntimeError as error:
         raise GateFailed(f"OpenVINO cannot compile it: {reason_of(error)}") from error
     return run

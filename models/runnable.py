@@ -1,0 +1,43 @@
+"""A form of a model, ready to run: for publishing and serving alike. Axes: N, K labels, B texts, T tokens."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from models.backend import Form
+from models.golden import Outputs
+from models.openvino_graph import OpenVinoGraph
+from models.torchscript_graph import TorchScriptGraph
+
+
+class Run(Protocol):
+    """A form of a model, ready to run."""
+
+    def __call__(self, batch: Tensor, threads: int = 1) -> Outputs:
+        """Return float32 scores of shape NK, or tokens NBT and scores NB, on the CPU.
+
+        Args:
+            batch: As the manifest's inputs say.
+            threads: CPU threads that may work on it.
+        """
+        ...
+
+
+def runnable(form: Form, read: Callable[[str], bytes], device: torch.device, threads: int = 1) -> Run:
+    """Load a form of a model.
+
+    Args:
+        form: One that this machine can run.
+        read: Path of a file -> its bytes, which nobody can have changed since they were verified.
+        device: Where it is to run.
+        threads: CPU threads that it may use in all.
+
+    Raises:
+        BackendUnavailable: It wants a library that is not installed.
+        RuntimeError: Its library cannot load the file.
+    """
+    if form.weights is not None:
+        return OpenVinoGraph(read(form.file), read(form.weights), form.precision, threads)
+    return TorchScriptGraph(read(form.file), device)
