@@ -9,86 +9,27 @@ import asyncio
 import logging
 import math
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from itertools import groupby, islice
-from typing import Any
+from itertools import groupby
 
 from torch import Tensor
 
+from app.crew import Crew
 from app.errors import DeadlineExceeded, Draining, InferenceFailed, InternalError, Overloaded, ServingError
+from app.forecast import Forecast
 from app.items import Item, is_quick
 from app.latency import LatencyCurve
-from app.workers import Backlog, Clock, Job, Share, Workers
+from app.ready_queue import ReadyQueue
+from app.tickets import Answer, Order, Ticket
+from app.workers import Backlog, Clock, Job, Share
 
 logger = logging.getLogger(__name__)
 
-SMOOTHING = 0.1
-# Of a batch of examples that differ in length, the least share that is no padding.
-LEAST_FILLED = 0.75
-# So many of those that wait, at least, are looked at for some of like length.
-LOOKED_AT = 128
-
-# Answers are the caller's business, as `infer` gives them.
-Answer = Any
 Prepare = Callable[[Item], Tensor]
 Infer = Callable[[Sequence[Tensor], Sequence[int], int], Sequence[Answer]]
-
-
-class Order:
-    """What one request waits for: a ticket for each of its items. Used on the event loop only.
-
-    Attributes:
-        answered: Done once every ticket is settled.
-    """
-
-    __slots__ = ("_left", "answered", "tickets")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.tickets: list[Ticket] = []
-        self.answered: asyncio.Future[None] = loop.create_future()
-        self._left = 0
-
-    def add(self, ticket: "Ticket") -> None:
-        """Wait for one more."""
-        self.tickets.append(ticket)
-        self._left += 1
-
-    def settle_one(self) -> None:
-        """One ticket fewer to wait for."""
-        self._left -= 1
-        if not self._left and not self.answered.done():
-            self.answered.set_result(None)
-
-
-@dataclass(eq=False, slots=True)
-class Ticket:
-    """A place in the queue for one item, from admission to its answer.
-
-    Attributes:
-        deadline_s: On the batcher's clock.
-        top_k: How much of the answer is wanted.
-        answer: What `infer` gave, or the error; None until it is settled, on the event loop.
-        admitted_s, queued_s, started_s, finished_s: When it got there, on the same clock; 0 before.
-        item: What is to be decoded, until it is; dropped as soon as nobody waits for it.
-        example: What is to be run, likewise.
-        abandoned: Nobody waits for it any more.
-    """
-
-    order: Order
-    deadline_s: float
-    top_k: int
-    admitted_s: float
-    queued_s: float = 0.0
-    started_s: float = 0.0
-    finished_s: float = 0.0
-    item: Item | None = None
-    example: Tensor | None = None
-    answer: Answer | Exception | None = None
-    abandoned: bool = False
 
 
 @dataclass(frozen=True)
@@ -98,24 +39,6 @@ class Running:
     tickets: Sequence[Ticket]
     threads: int
     until_s: float
-
-
-@dataclass(frozen=True)
-class Crew:
-    """The threads that serve a model: those that decode, and those that run its batches; they may be the same."""
-
-    decoders: Workers
-    runners: Workers
-
-    def wait_s(self, now_s: float) -> float:
-        """Seconds until what is admitted now is expected to be begun, after everything that is ahead of it."""
-        ahead_s = self.decoders.wait_s(now_s)
-        return ahead_s if self.runners is self.decoders else ahead_s + self.runners.wait_s(now_s)
-
-    def close(self) -> None:
-        """Stop the threads that are this model's own."""
-        if self.runners is not self.decoders:
-            self.runners.close()
 
 
 class Batcher:
@@ -153,9 +76,8 @@ class Batcher:
         self._prepare = prepare
         self._infer = infer
         self._crew = crew
-        self._max_batch_size = max_batch_size
+        self._forecast = Forecast(curve, crew, max_batch_size)
         self._delay_s = delay_s
-        self._length = length
         self._on_batch = on_batch
         self._clock = clock
         self._loop = asyncio.get_running_loop()
@@ -164,10 +86,9 @@ class Batcher:
         self._idle = asyncio.Event()
         self._idle.set()
         self._lock = crew.runners.lock
-        self._ready: deque[Ticket] = deque()
+        self._ready = ReadyQueue(length)
         self._submitted: list[Ticket] = []
         self._undecoded = 0
-        self._decode_s = 0.0
         self._closed = False
         # Replaced whole, by whoever holds the lock: the event loop reads it without.
         self._running: tuple[Running, ...] = ()
@@ -203,7 +124,7 @@ class Batcher:
                 f"{len(self._open)} of {self.capacity} places are taken and {count} are wanted; try again later",
                 retry_after_s=wait_s,
             )
-        own_s = self._delay_s + self._own_s(count)
+        own_s = self._delay_s + self._forecast.own_s(count, idle=not self._open)
         if now_s + wait_s + own_s > deadline_s:
             raise Overloaded(
                 f"the answer is expected in {wait_s + own_s:.3f} s, but only {deadline_s - now_s:.3f} s are left; "
@@ -254,8 +175,7 @@ class Batcher:
         with self._lock:
             for ticket in given_up:
                 ticket.abandoned = True
-                with suppress(ValueError):  # It may not be decoded yet, or run already.
-                    self._ready.remove(ticket)
+                self._ready.discard(ticket)  # It may not be decoded yet, or run already.
         self._settle([(ticket, error) for ticket in given_up])
 
     def drain(self) -> None:
@@ -285,70 +205,34 @@ class Batcher:
     @property
     def due_s(self) -> float | None:
         """When the next batch may be run; None if nothing waits."""
-        if not self._ready:
+        since_s = self._ready.since_s
+        if since_s is None:
             return None
-        return self._ready[0].queued_s + (0.0 if self.full else self._delay_s)
+        return since_s + (0.0 if self.full else self._delay_s)
 
     @property
     def full(self) -> bool:
         """Whether a batch of the best size waits."""
-        return len(self._ready) >= self._best_size
+        return len(self._ready) >= self._forecast.best_size
 
     def take(self, share: Share) -> Job | None:
         """Take a batch out of the queue: this thread's share of what waits, or is about to."""
         fair = math.ceil((len(self._ready) + self._undecoded) / share.takers)
-        size = min(len(self._ready), self._best_size, fair)
-        tickets = self._oldest(size) if self._length is None else self._alike(size, self._length)
+        tickets = self._ready.take(min(len(self._ready), self._forecast.best_size, fair))
         size = len(tickets)
         threads = self.curve.threads_for(size) if share.alone and not self._ready else 1
         running = Running(tickets, threads, self._clock() + self.curve.mean_s(size, threads))
         self._running = (*self._running, running)
         return partial(self._run, running)
 
-    def _oldest(self, size: int) -> list[Ticket]:
-        return [self._ready.popleft() for _ in range(size)]
-
-    def _alike(self, size: int, length: Callable[[Tensor], int]) -> list[Ticket]:
-        """Take the oldest out of the queue, and those nearest to it in length: padding costs as they do."""
-        waiting = [
-            (ticket, length(ticket.example))
-            for ticket in islice(self._ready, max(LOOKED_AT, 2 * size))
-            if ticket.example is not None
-        ]
-        (oldest, longest), *others = waiting
-        others.sort(key=lambda each: abs(each[1] - waiting[0][1]))
-        chosen, filled = [oldest], longest
-        for ticket, its_length in others[: size - 1]:
-            longest, filled = max(longest, its_length), filled + its_length
-            if filled < LEAST_FILLED * longest * (len(chosen) + 1):
-                break
-            chosen.append(ticket)
-        for ticket in chosen:
-            self._ready.remove(ticket)
-        return chosen
-
-    @property
-    def _best_size(self) -> int:
-        return min(self._max_batch_size, self.curve.best_size)
-
-    def _own_s(self, count: int) -> float:
-        # Several items are shared by the threads.
-        each = math.ceil(count / self._crew.runners.threads)
-        if self._open:
-            return self._decode_s * math.ceil(count / self._crew.decoders.threads) + self.curve.work_s(each)
-        # An idle model is asked only what no batch ever beat: a slow spell must not refuse the very request that
-        # would show it to be over.
-        full, rest = divmod(each, self._max_batch_size)
-        return full * self.curve.least_s(self._max_batch_size) + (self.curve.least_s(rest) if rest else 0.0)
-
     def _undecoded_work(self, _now_s: float) -> Backlog:
-        return Backlog(0.0, (len(self._submitted) + self._undecoded) * self._decode_s)
+        return Backlog(0.0, self._forecast.decode_s(len(self._submitted) + self._undecoded))
 
     def _unrun(self, now_s: float) -> Backlog:
         running = self._running
         left_s = sum(batch.threads * max(0.0, batch.until_s - now_s) for batch in running)
         wanted = sum(ticket in self._open for batch in running for ticket in batch.tickets)
-        return Backlog(left_s, self.curve.work_s(max(0, len(self._open) - wanted)))
+        return Backlog(left_s, self._forecast.run_s(max(0, len(self._open) - wanted)))
 
     def _decode(self, ticket: Ticket) -> None:
         try:
@@ -372,7 +256,7 @@ class Batcher:
             logger.exception("decoding failed")
             self.fail(ticket, InternalError("the item could not be decoded; the service's log says why"))
         else:
-            self._decode_s += SMOOTHING * (self._clock() - start_s - self._decode_s)
+            self._forecast.learn_decoding(self._clock() - start_s)
             self.put(ticket, example)
 
     def _run(self, running: Running) -> None:

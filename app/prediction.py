@@ -9,12 +9,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from app.batching import Order, Ticket
 from app.errors import ClientDisconnected, DeadlineExceeded, InvalidRequest, ServingError
 from app.items import Item
 from app.metrics import Metrics
 from app.registry import LiveModel, Registry
 from app.responding import Prediction
+from app.tickets import Order, Ticket
 from app.workers import Clock
 
 

@@ -7,8 +7,9 @@ from functools import partial
 from pathlib import Path
 
 from app.api_keys import ApiKeys
-from app.batching import Batcher, Crew
+from app.batching import Batcher
 from app.buffering import BodyBudget
+from app.crew import Crew
 from app.decoding import decode
 from app.inference import LoadedModel, load
 from app.metrics import Metrics

@@ -1,10 +1,7 @@
-"""The batching engine against a fake model that runs when the test lets it, and a clock that the test sets."""
-
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
-from typing import Any
+from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 import torch
@@ -12,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from app.batching import Batcher, Crew, Ticket
+from app.batching import Batcher
 from app.errors import (
     ClientDisconnected,
     DeadlineExceeded,
@@ -23,113 +20,24 @@ from app.errors import (
     UndecodableImage,
 )
 from app.items import Item
-from app.latency import LatencyCurve, buckets
-from app.workers import Workers
+from app.tickets import Ticket
+from tests.app.batchers import (
+    FAR_S,
+    PATIENCE_S,
+    Clock,
+    Model,
+    admit,
+    admit_each,
+    answers,
+    batcher_of,
+    cancel,
+    hold,
+    item,
+    put,
+    to_tensor,
+)
 
 pytestmark = pytest.mark.anyio
-
-FAR_S = 1_000.0
-PATIENCE_S = 20.0
-
-
-class Model:
-    """Answers each item with its own value; `gate` holds a batch back, `poison` fails any batch that has it."""
-
-    def __init__(self, poison: int | None = None, largest: int = 10_000) -> None:
-        self.gate = threading.Event()
-        self.gate.set()
-        self.entered = threading.Semaphore(0)
-        self.batches: list[list[int]] = []
-        self.poison = poison
-        self.largest = largest
-
-    def __call__(self, examples_N1: Tensor) -> Tensor:
-        values = examples_N1[:, 0].tolist()
-        self.batches.append(values)
-        self.entered.release()
-        assert self.gate.wait(PATIENCE_S)
-        if len(values) > self.largest:
-            raise torch.OutOfMemoryError("simulated")
-        if self.poison in values:
-            raise RuntimeError("this item cannot be done")
-        return examples_N1.float()
-
-    async def is_running(self) -> None:
-        """Wait until the model holds a batch."""
-        assert await asyncio.to_thread(self.entered.acquire, timeout=PATIENCE_S)
-
-
-class Clock:
-    """Seconds that pass only when the test says so."""
-
-    def __init__(self) -> None:
-        self.now_s = 100.0
-
-    def __call__(self) -> float:
-        return self.now_s
-
-
-def unprepared(_: Item) -> Tensor:
-    raise AssertionError("nothing was to be decoded")
-
-
-@asynccontextmanager
-async def batcher_of(
-    model: Callable[[Tensor], Tensor],
-    curve_s: dict[int, float] | None = None,
-    *,
-    prepare: Callable[[Item], Tensor] = unprepared,
-    threads: int = 1,
-    alone_s: dict[int, dict[int, float]] | None = None,
-    used: list[int] | None = None,
-    **options: Any,
-) -> AsyncIterator[Batcher]:
-    """A batcher with workers of its own; the numbers of threads that its batches were told go into `used`."""
-    given: dict[str, Any] = {"capacity": 100, "max_batch_size": 8, "clock": Clock()} | options
-    curve = LatencyCurve(curve_s or dict.fromkeys(buckets(given["max_batch_size"]), 0.001), alone_s)
-    workers = Workers(threads, clock=given["clock"]).start()
-
-    def infer(examples: Sequence[Tensor], _top_ks: Sequence[int], threads: int) -> Sequence[Tensor]:
-        if used is not None:
-            used.append(threads)
-        return model(torch.stack(list(examples))).unbind(0)
-
-    batcher = Batcher(prepare, infer, curve, Crew(workers, workers), **given)
-    try:
-        yield batcher
-    finally:
-        if isinstance(model, Model):
-            model.gate.set()
-        batcher.close()
-        workers.close()
-        await asyncio.to_thread(workers.join, PATIENCE_S)
-
-
-def admit(batcher: Batcher, count: int, deadline_s: float) -> list[Ticket]:
-    return batcher.admit(count, deadline_s).tickets
-
-
-def admit_each(batcher: Batcher, count: int, deadline_s: float) -> list[Ticket]:
-    """Admit so many requests of one item each."""
-    return [batcher.admit(1, deadline_s).tickets[0] for _ in range(count)]
-
-
-def cancel(batcher: Batcher, tickets: Sequence[Ticket]) -> None:
-    for ticket in tickets:
-        batcher.cancel(ticket.order, ClientDisconnected())
-
-
-def put(batcher: Batcher, tickets: Sequence[Ticket], values: Sequence[int]) -> None:
-    for ticket, value in zip(tickets, values, strict=True):
-        batcher.put(ticket, torch.tensor([value]))
-
-
-async def answers(tickets: Sequence[Ticket]) -> list[Any]:
-    async with asyncio.timeout(PATIENCE_S):
-        for ticket in tickets:
-            await asyncio.shield(ticket.order.answered)
-    found = [ticket.answer for ticket in tickets]
-    return [int(each[0]) if isinstance(each, Tensor) else each for each in found]
 
 
 async def test_every_item_gets_its_own_answer() -> None:
@@ -147,15 +55,6 @@ async def test_an_idle_worker_takes_a_lone_item_at_once() -> None:
         put(batcher, tickets, [7])
         assert await answers(tickets) == [7]
         assert model.batches == [[7]]
-
-
-async def hold(model: Model, batcher: Batcher) -> list[Ticket]:
-    """Occupy the worker with one item, so that what comes next waits together."""
-    model.gate.clear()
-    first = admit(batcher, 1, FAR_S)
-    put(batcher, first, [0])
-    await model.is_running()
-    return first
 
 
 async def test_what_waits_behind_a_running_batch_goes_together_in_order() -> None:
@@ -198,23 +97,6 @@ async def test_what_is_padded_is_batched_with_what_is_of_like_length() -> None:
     assert model.batches[1:] == [[30, 31, 29, 6], [5, 5], [1]]
 
 
-@settings(max_examples=50)
-@given(lengths=st.lists(st.integers(1, 100), min_size=1, max_size=60))
-async def test_a_batch_of_any_lengths_is_mostly_filled_and_has_the_oldest(lengths: list[int]) -> None:
-    model = Model()
-    async with batcher_of(model, length=lambda example: int(example[0])) as batcher:
-        first = await hold(model, batcher)
-        tickets = admit_each(batcher, len(lengths), FAR_S)
-        put(batcher, tickets, lengths)
-        model.gate.set()
-        assert await answers(tickets) == lengths
-        await answers(first)
-    for batch in model.batches[1:]:
-        assert sum(batch) >= 0.75 * max(batch) * len(batch)
-        assert len(batch) <= 8
-    assert sorted(value for batch in model.batches[1:] for value in batch) == sorted(lengths)
-
-
 async def test_a_queue_delay_waits_for_a_batch_to_fill() -> None:
     model = Model()
     async with batcher_of(model, dict.fromkeys((1, 2, 4), 0.01), max_batch_size=4, delay_s=PATIENCE_S) as batcher:
@@ -223,87 +105,6 @@ async def test_a_queue_delay_waits_for_a_batch_to_fill() -> None:
         put(batcher, tickets[1:], [1, 2, 3])
         assert await answers(tickets) == [0, 1, 2, 3]
         assert model.batches == [[0, 1, 2, 3]]
-
-
-async def test_a_full_queue_refuses_at_once_and_all_or_nothing() -> None:
-    model = Model()
-    async with batcher_of(model, capacity=5) as batcher:
-        first = await hold(model, batcher)
-        second = admit(batcher, 3, FAR_S)
-        with pytest.raises(Overloaded, match="4 of 5 places") as refused:
-            admit(batcher, 2, FAR_S)
-        assert refused.value.retry_after_s is not None
-        assert batcher.open_tickets == 4
-        third = admit(batcher, 1, FAR_S)
-        put(batcher, [*second, *third], [1, 2, 3, 4])
-        model.gate.set()
-        await answers([*first, *second, *third])
-        cancel(batcher, admit(batcher, 5, FAR_S))
-
-
-async def test_places_are_free_again_after_every_kind_of_end() -> None:
-    model = Model(poison=13)
-    async with batcher_of(model, capacity=3) as batcher:
-        tickets = admit_each(batcher, 3, FAR_S)
-        put(batcher, tickets[:1], [13])
-        batcher.fail(tickets[1], ValueError("undecodable"))
-        cancel(batcher, tickets[2:])
-        failed, undecodable, cancelled = await answers(tickets)
-        assert isinstance(failed, InferenceFailed)
-        assert isinstance(undecodable, ValueError)
-        assert isinstance(cancelled, ClientDisconnected)
-        cancel(batcher, admit(batcher, 3, FAR_S))
-
-
-async def test_a_deadline_that_would_be_missed_is_refused_at_admission() -> None:
-    clock, model = Clock(), Model()
-    async with batcher_of(model, {1: 1.0}, max_batch_size=1, clock=clock) as batcher:
-        first = await hold(model, batcher)
-        # One runs for a second and this one takes another.
-        with pytest.raises(Overloaded, match=r"expected in 2\.000 s"):
-            admit(batcher, 1, clock.now_s + 1.9)
-        second = admit(batcher, 1, clock.now_s + 2.1)
-        with pytest.raises(Overloaded) as refused:
-            admit(batcher, 1, clock.now_s + 2.9)
-        assert refused.value.retry_after_s == pytest.approx(2.0)
-        put(batcher, second, [1])
-        model.gate.set()
-        await answers([*first, *second])
-
-
-async def test_the_running_batch_counts_only_for_the_time_it_still_has() -> None:
-    clock, model = Clock(), Model()
-    async with batcher_of(model, {1: 1.0}, max_batch_size=1, clock=clock) as batcher:
-        first = await hold(model, batcher)
-        clock.now_s += 0.8
-        second = admit(batcher, 1, clock.now_s + 1.3)
-        put(batcher, second, [1])
-        model.gate.set()
-        await answers([*first, *second])
-
-
-async def test_a_slow_spell_does_not_shut_an_idle_model_for_ever() -> None:
-    clock = Clock()
-    async with batcher_of(Model(), {1: 0.01}, max_batch_size=1, clock=clock) as batcher:
-        batcher.curve.record(1, 500.0)
-        assert batcher.curve.mean_s(1) > 10
-        tickets = admit(batcher, 1, clock.now_s + 1)
-        put(batcher, tickets, [1])
-        assert await answers(tickets) == [1]
-
-
-async def test_an_idle_model_still_refuses_what_it_was_never_fast_enough_for() -> None:
-    clock = Clock()
-    async with batcher_of(Model(), {1: 2.0}, max_batch_size=1, clock=clock) as batcher:
-        with pytest.raises(Overloaded):
-            admit(batcher, 1, clock.now_s + 1)
-
-
-async def test_a_deadline_already_past_is_refused_as_such() -> None:
-    clock = Clock()
-    async with batcher_of(Model(), clock=clock) as batcher:
-        with pytest.raises(DeadlineExceeded):
-            admit(batcher, 1, clock.now_s)
 
 
 async def test_an_item_whose_time_ran_out_in_the_queue_is_not_computed() -> None:
@@ -424,14 +225,6 @@ async def test_a_client_that_leaves_while_its_batch_is_run_in_halves_harms_nobod
     assert batches == [[0], [1, 2, 3, 4], [2], [3]]
 
 
-def item(value: int) -> Item:
-    return Item("text", str(value).encode())
-
-
-def to_tensor(given: Item) -> Tensor:
-    return torch.tensor([int(given.content)])
-
-
 async def test_items_are_decoded_and_then_run() -> None:
     async with batcher_of(Model(), prepare=to_tensor) as batcher:
         order = batcher.admit(3, FAR_S)
@@ -488,28 +281,6 @@ async def test_what_nobody_waits_for_is_not_decoded() -> None:
         assert (decoded, found[2]) == ([b"3"], 3)
 
 
-async def test_what_is_to_be_decoded_counts_at_admission() -> None:
-    clock, model = Clock(), Model()
-
-    def prepare(given: Item) -> Tensor:
-        clock.now_s += 30.0
-        return to_tensor(given)
-
-    async with batcher_of(model, prepare=prepare, clock=clock) as batcher:
-        slow = batcher.admit(1, clock.now_s + 100)
-        batcher.submit(slow, [item(0)])
-        await answers(slow.tickets)
-        first = await hold(model, batcher)
-        waiting = batcher.admit(2, clock.now_s + 100)
-        batcher.submit(waiting, [item(1), item(2)])
-        # A tenth of the 30 seconds is believed of one slow item: twice that is ahead, and it takes that itself.
-        with pytest.raises(Overloaded, match=r"expected in 9\.0"):
-            batcher.admit(1, clock.now_s + 8)
-        batcher.cancel(batcher.admit(1, clock.now_s + 10), ClientDisconnected())
-        model.gate.set()
-        await answers([*first, *waiting.tickets])
-
-
 async def test_a_lone_batch_takes_every_core_and_others_one_each() -> None:
     model, used = Model(), list[int]()
     alone_s = {2: dict.fromkeys((1, 2, 4, 8), 0.0005)}
@@ -545,25 +316,6 @@ async def test_what_waits_is_shared_by_the_threads_that_are_free() -> None:
         model.gate.set()
         assert await answers(tickets) == list(range(6))
         assert sorted(model.batches) == [[0, 1, 2], [3, 4, 5]]
-
-
-async def test_a_queue_delay_counts_at_admission() -> None:
-    clock = Clock()
-    async with batcher_of(Model(), clock=clock, delay_s=1.0) as batcher:
-        with pytest.raises(Overloaded):
-            admit(batcher, 1, clock.now_s + 0.5)
-
-
-async def test_what_was_cancelled_while_it_ran_no_longer_counts_as_running() -> None:
-    clock, model = Clock(), Model()
-    async with batcher_of(model, {1: 1.0}, max_batch_size=1, clock=clock) as batcher:
-        first = await hold(model, batcher)
-        second = admit(batcher, 1, FAR_S)
-        cancel(batcher, first)
-        # One still runs, although nobody waits for it, and one waits: a third is two seconds away, and its own.
-        with pytest.raises(Overloaded, match=r"expected in 3\.000 s"):
-            admit(batcher, 1, clock.now_s + 2.9)
-        cancel(batcher, second)
 
 
 async def test_another_number_of_outputs_is_a_failure_of_inference() -> None:

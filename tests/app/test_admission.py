@@ -1,0 +1,150 @@
+"""What a batcher admits, and what it refuses at once."""
+
+import pytest
+from torch import Tensor
+
+from app.errors import (
+    ClientDisconnected,
+    DeadlineExceeded,
+    InferenceFailed,
+    Overloaded,
+)
+from app.items import Item
+from tests.app.batchers import (
+    FAR_S,
+    Clock,
+    Model,
+    admit,
+    admit_each,
+    answers,
+    batcher_of,
+    cancel,
+    hold,
+    item,
+    put,
+    to_tensor,
+)
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_full_queue_refuses_at_once_and_all_or_nothing() -> None:
+    model = Model()
+    async with batcher_of(model, capacity=5) as batcher:
+        first = await hold(model, batcher)
+        second = admit(batcher, 3, FAR_S)
+        with pytest.raises(Overloaded, match="4 of 5 places") as refused:
+            admit(batcher, 2, FAR_S)
+        assert refused.value.retry_after_s is not None
+        assert batcher.open_tickets == 4
+        third = admit(batcher, 1, FAR_S)
+        put(batcher, [*second, *third], [1, 2, 3, 4])
+        model.gate.set()
+        await answers([*first, *second, *third])
+        cancel(batcher, admit(batcher, 5, FAR_S))
+
+
+async def test_places_are_free_again_after_every_kind_of_end() -> None:
+    model = Model(poison=13)
+    async with batcher_of(model, capacity=3) as batcher:
+        tickets = admit_each(batcher, 3, FAR_S)
+        put(batcher, tickets[:1], [13])
+        batcher.fail(tickets[1], ValueError("undecodable"))
+        cancel(batcher, tickets[2:])
+        failed, undecodable, cancelled = await answers(tickets)
+        assert isinstance(failed, InferenceFailed)
+        assert isinstance(undecodable, ValueError)
+        assert isinstance(cancelled, ClientDisconnected)
+        cancel(batcher, admit(batcher, 3, FAR_S))
+
+
+async def test_a_deadline_that_would_be_missed_is_refused_at_admission() -> None:
+    clock, model = Clock(), Model()
+    async with batcher_of(model, {1: 1.0}, max_batch_size=1, clock=clock) as batcher:
+        first = await hold(model, batcher)
+        # One runs for a second and this one takes another.
+        with pytest.raises(Overloaded, match=r"expected in 2\.000 s"):
+            admit(batcher, 1, clock.now_s + 1.9)
+        second = admit(batcher, 1, clock.now_s + 2.1)
+        with pytest.raises(Overloaded) as refused:
+            admit(batcher, 1, clock.now_s + 2.9)
+        assert refused.value.retry_after_s == pytest.approx(2.0)
+        put(batcher, second, [1])
+        model.gate.set()
+        await answers([*first, *second])
+
+
+async def test_the_running_batch_counts_only_for_the_time_it_still_has() -> None:
+    clock, model = Clock(), Model()
+    async with batcher_of(model, {1: 1.0}, max_batch_size=1, clock=clock) as batcher:
+        first = await hold(model, batcher)
+        clock.now_s += 0.8
+        second = admit(batcher, 1, clock.now_s + 1.3)
+        put(batcher, second, [1])
+        model.gate.set()
+        await answers([*first, *second])
+
+
+async def test_a_slow_spell_does_not_shut_an_idle_model_for_ever() -> None:
+    clock = Clock()
+    async with batcher_of(Model(), {1: 0.01}, max_batch_size=1, clock=clock) as batcher:
+        batcher.curve.record(1, 500.0)
+        assert batcher.curve.mean_s(1) > 10
+        tickets = admit(batcher, 1, clock.now_s + 1)
+        put(batcher, tickets, [1])
+        assert await answers(tickets) == [1]
+
+
+async def test_an_idle_model_still_refuses_what_it_was_never_fast_enough_for() -> None:
+    clock = Clock()
+    async with batcher_of(Model(), {1: 2.0}, max_batch_size=1, clock=clock) as batcher:
+        with pytest.raises(Overloaded):
+            admit(batcher, 1, clock.now_s + 1)
+
+
+async def test_a_deadline_already_past_is_refused_as_such() -> None:
+    clock = Clock()
+    async with batcher_of(Model(), clock=clock) as batcher:
+        with pytest.raises(DeadlineExceeded):
+            admit(batcher, 1, clock.now_s)
+
+
+async def test_what_is_to_be_decoded_counts_at_admission() -> None:
+    clock, model = Clock(), Model()
+
+    def prepare(given: Item) -> Tensor:
+        clock.now_s += 30.0
+        return to_tensor(given)
+
+    async with batcher_of(model, prepare=prepare, clock=clock) as batcher:
+        slow = batcher.admit(1, clock.now_s + 100)
+        batcher.submit(slow, [item(0)])
+        await answers(slow.tickets)
+        first = await hold(model, batcher)
+        waiting = batcher.admit(2, clock.now_s + 100)
+        batcher.submit(waiting, [item(1), item(2)])
+        # A tenth of the 30 seconds is believed of one slow item: twice that is ahead, and it takes that itself.
+        with pytest.raises(Overloaded, match=r"expected in 9\.0"):
+            batcher.admit(1, clock.now_s + 8)
+        batcher.cancel(batcher.admit(1, clock.now_s + 10), ClientDisconnected())
+        model.gate.set()
+        await answers([*first, *waiting.tickets])
+
+
+async def test_a_queue_delay_counts_at_admission() -> None:
+    clock = Clock()
+    async with batcher_of(Model(), clock=clock, delay_s=1.0) as batcher:
+        with pytest.raises(Overloaded):
+            admit(batcher, 1, clock.now_s + 0.5)
+
+
+async def test_what_was_cancelled_while_it_ran_no_longer_counts_as_running() -> None:
+    clock, model = Clock(), Model()
+    async with batcher_of(model, {1: 1.0}, max_batch_size=1, clock=clock) as batcher:
+        first = await hold(model, batcher)
+        second = admit(batcher, 1, FAR_S)
+        cancel(batcher, first)
+        # One still runs, although nobody waits for it, and one waits: a third is two seconds away, and its own.
+        with pytest.raises(Overloaded, match=r"expected in 3\.000 s"):
+            admit(batcher, 1, clock.now_s + 2.9)
+        cancel(batcher, second)
