@@ -218,8 +218,10 @@ class Batcher:
     def take(self, share: Share) -> Job | None:
         """Take a batch out of the queue: this thread's share of what waits, or is about to."""
         fair = math.ceil((len(self._ready) + self._undecoded) / share.takers)
-        tickets = self._ready.take(min(len(self._ready), self._forecast.best_size, fair))
+        wanted = min(len(self._ready), self._forecast.best_size, fair)
+        tickets = self._ready.take(wanted)
         size = len(tickets)
+        self._forecast.learn_batch(wanted, size)
         threads = self.curve.threads_for(size) if share.alone and not self._ready else 1
         running = Running(tickets, threads, self._clock() + self.curve.mean_s(size, threads))
         self._running = (*self._running, running)

@@ -22,10 +22,26 @@ class Forecast:
         self._crew = crew
         self._max_batch_size = max_batch_size
         self._decode_s = 0.0
+        self._wanted = self._taken = 0.0
+        self._share_taken = 1.0
 
     def learn_decoding(self, seconds: float) -> None:
         """Take the time of a decoded item into account."""
         self._decode_s += SMOOTHING * (seconds - self._decode_s)
+
+    def learn_batch(self, wanted: int, taken: int) -> None:
+        """Take into account how much smaller unlike lengths make batches.
+
+        Args:
+            wanted: Items that could have gone together, at least 1.
+            taken: Those that did.
+        """
+        # Large batches count for more; single items count too, or a model that is never given two at a time again
+        # would never be found to take them.
+        self._wanted += SMOOTHING * (wanted - self._wanted)
+        self._taken += SMOOTHING * (taken - self._taken)
+        # One assignment: the event loop reads it while a worker is here.
+        self._share_taken = self._taken / self._wanted
 
     @property
     def best_size(self) -> int:
@@ -38,7 +54,7 @@ class Forecast:
 
     def run_s(self, items: int) -> float:
         """Seconds of one thread to run so many items."""
-        return self._curve.work_s(items)
+        return self._curve.work_s(items, max(1, round(self.best_size * self._share_taken)))
 
     def own_s(self, items: int, *, idle: bool) -> float:
         """Seconds from when a request's own items are begun until they are answered.

@@ -52,10 +52,10 @@ class LatencyCurve:
         """Threads with which a batch that has the machine to itself is done soonest."""
         return min(self._mean_s, key=lambda threads: (self.mean_s(size, threads), threads))
 
-    def work_s(self, items: int) -> float:
-        """Seconds expected for this many items, cut into batches of the best size."""
-        full, rest = divmod(items, self.best_size)
-        return full * self.mean_s(self.best_size) + (self.mean_s(rest) if rest else 0.0)
+    def work_s(self, items: int, batch_size: int) -> float:
+        """Seconds expected for this many items, cut into batches of this size."""
+        full, rest = divmod(items, batch_size)
+        return full * self.mean_s(batch_size) + (self.mean_s(rest) if rest else 0.0)
 
     def _recovered(self) -> dict[int, dict[int, float]]:
         # What once met a slow spell is not chosen, so never measured, so never found to be fast again: unless what

@@ -124,8 +124,10 @@ async def answers(tickets: Sequence[Ticket]) -> list[Any]:
 
 
 async def hold(model: Model, batcher: Batcher) -> list[Ticket]:
-    """Occupy the worker with one item, so that what comes next waits together."""
+    """Occupy the idle worker with one item, so that what comes next waits together."""
     model.gate.clear()
+    while model.entered.acquire(blocking=False):  # By the batches of before.
+        pass
     first = admit(batcher, 1, FAR_S)
     put(batcher, first, [0])
     await model.is_running()

@@ -10,6 +10,7 @@ from app.errors import (
     Overloaded,
 )
 from app.items import Item
+from app.tickets import Ticket
 from tests.app.batchers import (
     FAR_S,
     Clock,
@@ -148,3 +149,33 @@ async def test_what_was_cancelled_while_it_ran_no_longer_counts_as_running() -> 
         with pytest.raises(Overloaded, match=r"expected in 3\.000 s"):
             admit(batcher, 1, clock.now_s + 2.9)
         cancel(batcher, second)
+
+
+async def test_texts_too_unlike_to_go_together_count_as_so_many_batches() -> None:
+    clock = Clock()
+
+    class Slow(Model):
+        def __call__(self, examples_N1: Tensor) -> Tensor:
+            found = super().__call__(examples_N1)
+            clock.now_s += 1.0
+            return found
+
+    # Of like length, four would take no longer than one.
+    model, curve_s = Slow(), dict.fromkeys((1, 2, 4), 1.0)
+    async with batcher_of(model, curve_s, max_batch_size=4, clock=clock, length=int) as batcher:
+
+        async def hold_twelve_behind_one() -> list[Ticket]:
+            first = await hold(model, batcher)
+            behind = admit_each(batcher, 12, FAR_S)
+            put(batcher, behind, [3**power for power in range(12)])
+            return [*first, *behind]
+
+        unlike = await hold_twelve_behind_one()
+        model.gate.set()
+        await answers(unlike)
+        again = await hold_twelve_behind_one()
+        # One runs for a second, each of the twelve takes another, and so does this one.
+        with pytest.raises(Overloaded, match=r"expected in 14\.000 s"):
+            admit(batcher, 1, clock.now_s + 13.9)
+        model.gate.set()
+        await answers(again)

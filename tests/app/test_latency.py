@@ -54,8 +54,9 @@ def test_a_size_below_the_smallest_measured_takes_its_time() -> None:
 
 def test_many_items_take_as_long_as_their_batches() -> None:
     curve = LatencyCurve({1: 0.010, 4: 0.020})
-    assert curve.work_s(0) == 0
-    assert curve.work_s(9) == pytest.approx(0.020 * 2 + 0.010)
+    assert curve.work_s(0, 4) == 0
+    assert curve.work_s(9, 4) == pytest.approx(0.020 * 2 + 0.010)
+    assert curve.work_s(9, 1) == pytest.approx(0.010 * 9)
 
 
 def test_the_least_time_never_grows() -> None:
