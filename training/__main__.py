@@ -3,7 +3,6 @@
 import os
 import sys
 from collections.abc import Sequence
-from typing import TypeVar
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -32,7 +31,8 @@ from training.errors import TrainingError
 
 INTERRUPTED = 130
 
-Placed = TypeVar("Placed", Options, OptimizeOptions)
+# What commands take that publish a model.
+Publishing = Options | OptimizeOptions
 
 
 def main() -> int:
@@ -53,8 +53,6 @@ def main() -> int:
             return _list()
         case CompareOptions():
             return _compare(get_subcommand(options, is_required=False))
-        case OptimizeOptions():
-            return _optimize(_placed(command, options))
     return _make_all(wanted)
 
 
@@ -67,10 +65,10 @@ def _complaint(problem: ErrorDetails) -> str:
     return f"{option}: {problem['msg']}, got {problem['input']!r}"
 
 
-def _wanted(command: Command, options: object) -> list[Options]:
-    if isinstance(options, (ListOptions, CompareOptions, OptimizeOptions)):
+def _wanted(command: Command, options: object) -> Sequence[Publishing]:
+    if isinstance(options, (ListOptions, CompareOptions)):
         return []
-    if isinstance(options, Options):
+    if isinstance(options, (Options, OptimizeOptions)):
         return [_placed(command, options)]
     # The starter set; any photograph and any text can then be posted without naming a model.
     root = command.models_dir
@@ -81,13 +79,13 @@ def _wanted(command: Command, options: object) -> list[Options]:
     ]
 
 
-def _placed(command: Command, options: Placed) -> Placed:
+def _placed(command: Command, options: Publishing) -> Publishing:
     """Fill in where the models are: given before the command it is meant as much as after it."""
     before = "models_dir" in command.model_fields_set - options.model_fields_set
     return options.model_copy(update={"models_dir": command.models_dir}) if before else options
 
 
-def _make_all(wanted: Sequence[Options]) -> int:
+def _make_all(wanted: Sequence[Publishing]) -> int:
     worst = 0
     for options in wanted:
         worst = max(worst, _make(options))
@@ -96,25 +94,31 @@ def _make_all(wanted: Sequence[Options]) -> int:
     return worst
 
 
-def _make(options: Options) -> int:
+def _make(options: Publishing) -> int:
+    trains = isinstance(options, TrainingOptions)
     try:
-        bundle = _train(options) if isinstance(options, TrainingOptions) else _import(options)
+        bundle = _made(options)
     except (TrainingError, ModelsError, OSError) as error:
         return _tell(f"nothing was published: {error}", 1)
     except (MemoryError, RuntimeError) as error:
         if not _out_of_memory(error):
             raise
-        return _tell("nothing was published: out of memory; a smaller --batch-size needs less", 1)
+        hint = "; a smaller --batch-size needs less" if trains else ""
+        return _tell(f"nothing was published: out of memory{hint}", 1)
     except KeyboardInterrupt:
-        return _tell("interrupted: nothing was published; a training goes on with --resume", INTERRUPTED)
+        hint = "; a training goes on with --resume" if trains else ""
+        return _tell(f"interrupted: nothing was published{hint}", INTERRUPTED)
+    # Of the processes that train together, only the first has something.
     if bundle is None:
         return 0
-    return _published(bundle) or (_make_default(options) if options.default else 0)
-
-
-def _published(bundle: Bundle) -> int:
     print(f"published {bundle.manifest.name}/{bundle.manifest.version} in {bundle.directory}")
-    return 0
+    return _make_default(options) if isinstance(options, Options) and options.default else 0
+
+
+def _made(options: Publishing) -> Bundle | None:
+    if isinstance(options, OptimizeOptions):
+        return _optimize(options)
+    return _train(options) if isinstance(options, TrainingOptions) else _import(options)
 
 
 def _train(options: TrainingOptions) -> Bundle | None:
@@ -141,21 +145,11 @@ def _import(options: Options) -> Bundle:
     raise AssertionError(f"no command for {type(options).__name__}")
 
 
-def _optimize(options: OptimizeOptions) -> int:
+def _optimize(options: OptimizeOptions) -> Bundle:
     from training.optimizing.run import optimize
     from training.progress import Progress
 
-    try:
-        bundle = optimize(options, Progress())
-    except (TrainingError, ModelsError, OSError) as error:
-        return _tell(f"nothing was published: {error}", 1)
-    except (MemoryError, RuntimeError) as error:
-        if not _out_of_memory(error):
-            raise
-        return _tell("nothing was published: out of memory", 1)
-    except KeyboardInterrupt:
-        return _tell("interrupted: nothing was published", INTERRUPTED)
-    return _published(bundle)
+    return optimize(options, Progress())
 
 
 def _out_of_memory(error: Exception) -> bool:

@@ -8,8 +8,11 @@ import pytest
 import torch
 
 import training.__main__ as command_line
+from models.repository import Repository
+from tests.bundles import publish
 from training.commands import FashionOptions
 from training.config import Options
+from training.errors import GateFailed
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
@@ -25,8 +28,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Options]:
     def note(options: Options) -> None:
         seen.append(options)
 
-    monkeypatch.setattr(command_line, "_train", note)
-    monkeypatch.setattr(command_line, "_import", note)
+    for step in ("_train", "_import", "_optimize"):
+        monkeypatch.setattr(command_line, step, note)
     return seen
 
 
@@ -143,13 +146,28 @@ def test_too_little_memory_is_told_in_one_line(
     assert capsys.readouterr().err == "nothing was published: out of memory; a smaller --batch-size needs less\n"
 
 
+@pytest.mark.parametrize(("command", "step"), [(("optimize", "fashion"), "_optimize"), (("imagenet",), "_import")])
+def test_what_is_no_training_is_not_told_of_the_options_of_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: tuple[str, ...], step: str
+) -> None:
+    monkeypatch.setattr(command_line, step, raising(MemoryError()))
+    assert run(monkeypatch, *command) == 1
+    assert capsys.readouterr().err == "nothing was published: out of memory\n"
+    monkeypatch.setattr(command_line, step, raising(KeyboardInterrupt()))
+    assert run(monkeypatch, *command) == 130
+    assert capsys.readouterr().err == "interrupted: nothing was published\n"
+    monkeypatch.setattr(command_line, step, raising(GateFailed("not good enough")))
+    assert run(monkeypatch, *command) == 1
+    assert capsys.readouterr().err == "nothing was published: not good enough\n"
+
+
 def test_a_fault_of_lantern_is_not_taken_for_too_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command_line, "_train", raising(RuntimeError("shapes do not match")))
     with pytest.raises(RuntimeError, match="shapes"):
         run(monkeypatch, "fashion")
 
 
-@pytest.mark.parametrize("arguments", [("imagenet",), ("compare", "fashion"), ("list",)])
+@pytest.mark.parametrize("arguments", [("imagenet",), ("optimize", "net"), ("compare", "fashion"), ("list",)])
 def test_of_several_processes_one_does_what_is_no_training(
     monkeypatch: pytest.MonkeyPatch, asked: list[Options], arguments: tuple[str, ...]
 ) -> None:
@@ -158,3 +176,19 @@ def test_of_several_processes_one_does_what_is_no_training(
     monkeypatch.setattr(command_line, "_list", lambda: pytest.fail("listed"))
     assert run(monkeypatch, *arguments) == 0
     assert asked == []
+
+
+def test_of_several_processes_only_the_first_makes_a_model_the_default(
+    monkeypatch: pytest.MonkeyPatch, repository: Repository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = publish(repository, "shades")
+    arguments = ("--models-dir", str(repository.root), "fashion", "--name", "shades", "--default")
+    monkeypatch.setattr(command_line, "_train", lambda _: None)
+    monkeypatch.setenv("RANK", "1")
+    assert run(monkeypatch, *arguments) == 0
+    assert (repository.defaults(), capsys.readouterr().out) == ({}, "")
+    monkeypatch.setattr(command_line, "_train", lambda _: bundle)
+    monkeypatch.setenv("RANK", "0")
+    assert run(monkeypatch, *arguments) == 0
+    assert repository.defaults() == {"image": "shades"}
+    assert f"published shades/{bundle.manifest.version}" in capsys.readouterr().out
