@@ -1,12 +1,9 @@
 """A loaded model: one backend on one device, warm and checked. Axes: N items, K labels, B texts, T tokens."""
 
 import logging
-import statistics
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import cycle, islice
 
 import torch
 from torch import Tensor
@@ -14,6 +11,7 @@ from torch import Tensor
 from app.backends import usable
 from app.latency import LatencyCurve, buckets
 from app.settings import Precision
+from app.warm_up import warm_up
 from models.backend import Backend
 from models.bundle import Bundle
 from models.errors import BackendUnavailable, BundleError, GoldenMismatch
@@ -23,16 +21,6 @@ from models.runnable import Run, runnable
 from models.tokenization import Tokenizer
 
 logger = logging.getLogger(__name__)
-
-# Of each size at warm-up: so long, or so many runs.
-MEASURED_S = 0.02
-MOST_MEASUREMENTS = 9
-# Of throughput, from one batch size to the next: less may be noise.
-RISEN = 1.05
-# What takes this long is measured well in one run, and costs a start too much to be doubled in vain.
-LONG_S = 0.05
-# What comes alone is mostly one item; the time of larger batches follows from that of two.
-LARGEST_ALONE = 2
 
 
 class ModelUnusable(BundleError):
@@ -107,7 +95,7 @@ def load(
     for backend in usable(manifest, device, precision):
         try:
             run = runnable(backend, bundle.read, device, threads)
-            curve, fitting = _warm_up(run, bundle, buckets(largest), at_most)
+            curve, fitting = warm_up(run, bundle, buckets(largest), at_most)
             # Both ways that a batch may be run.
             for count in sorted({1, at_most}):
                 check_golden(bundle, backend, partial(run, threads=count))
@@ -130,58 +118,3 @@ def load(
         raise mismatch
     detail = "; ".join(reasons) or f"none of its backends runs on {device.type}"
     raise ModelUnusable(f"{manifest.name}/{manifest.version}: {detail}")
-
-
-def _warm_up(run: Run, bundle: Bundle, sizes: Sequence[int], threads: int) -> tuple[LatencyCurve, int]:
-    """Run batch sizes as often as the manifest says; return what each takes once warm, and the largest that fits.
-
-    Sizes that do not fit the device's memory are left out, and so are those after throughput stopped to grow: no
-    batch would be cut to them.
-    """
-    manifest = bundle.manifest
-    # Its own limits, not the service's: a tight limit on requests must not keep a model from loading.
-    preparation = preparation_of(manifest, bundle.read)
-    examples = [preparation.prepare(bundle.read(golden.file)) for golden in manifest.golden]
-    repeats = manifest.warmup.repeats
-    measured_s: dict[int, float] = {}
-    alone_s: dict[int, float] = {}
-    fitting = max(sizes)
-    for size in sizes:
-        # Real inputs: a text of nothing but padding is none that a graph must take.
-        batch = preparation.collate(list(islice(cycle(examples), size)))
-        try:
-            measured_s[size] = _seconds(run, batch, 1, repeats)
-            if threads > 1 and size <= LARGEST_ALONE:
-                alone_s[size] = _seconds(run, batch, threads, repeats)
-        except torch.OutOfMemoryError:
-            if not measured_s:
-                raise
-            logger.warning("batches of %d do not fit the memory; smaller ones are served", size)
-            fitting = max(measured_s)
-            break
-        if _stopped_growing(measured_s):
-            break
-    return LatencyCurve(measured_s, {threads: alone_s} if alone_s else None), fitting
-
-
-def _seconds(run: Run, batch: Tensor, threads: int, repeats: int) -> float:
-    times_s = [_time_s(run, batch, threads) for _ in range(repeats)]
-    # The first two runs of a shape may compile, so only what follows tells its speed.
-    warm_s = times_s[2:] or times_s
-    # What takes little is measured more often: noise is a larger part of it.
-    while sum(warm_s) < MEASURED_S and len(warm_s) < MOST_MEASUREMENTS:
-        warm_s.append(_time_s(run, batch, threads))
-    return statistics.median(warm_s)
-
-
-def _time_s(run: Run, batch: Tensor, threads: int) -> float:
-    start_s = time.perf_counter()
-    run(batch, threads)
-    return time.perf_counter() - start_s
-
-
-def _stopped_growing(measured_s: Mapping[int, float]) -> bool:
-    """Whether throughput did not rise with the last size; with short batches, which are noisy, the last two."""
-    rates = [size / seconds for size, seconds in measured_s.items()]
-    patience = 1 if max(measured_s.values()) > LONG_S else 2
-    return len(rates) > patience and max(rates[-patience:]) < RISEN * max(rates[:-patience])
