@@ -27,9 +27,9 @@ from training.optimizing import backends
 from training.optimizing import run as command
 from training.optimizing.backends import Exporting, Optimized, optimized
 from training.optimizing.openvino import convert
+from training.optimizing.pictures import of_pictures
 from training.optimizing.run import optimize
 from training.optimizing.sample import Sample
-from training.optimizing.source import of_pictures
 from training.progress import Progress
 from training.tasks.images import encode_png
 
