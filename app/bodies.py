@@ -2,17 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
-from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartParser, parse_options_header
-
-if TYPE_CHECKING:  # the parser's module defines it for type checkers only
-    from python_multipart.multipart import MultipartCallbacks
+from python_multipart.multipart import parse_options_header
 
 from app.errors import InvalidRequest, ServingError, TextTooLong, TooManyItems, UnsupportedMediaType, explain
-from app.items import Item, ParsedBody
+from app.form import FORM_TYPE, form_files
+from app.items import Item
 from app.schemas import ImageInstance, JsonRequest, TextInstance
 
 IMAGE_TYPES = (
@@ -29,8 +27,6 @@ IMAGE_ALIASES = ("image/jpg", "image/pjpeg", "image/x-png", "image/x-ms-bmp", "i
 CHARSETS = ("utf-8", "us-ascii", "iso-8859-1", "windows-1252", "utf-16")
 # A parser makes an object for each value before anyone can count the items: bounded by what separates them.
 MOST_JSON_VALUES = 100_000
-FORM_TYPE = "multipart/form-data"
-FILE_FIELD = "file"
 
 
 @dataclass(frozen=True)
@@ -39,6 +35,15 @@ class BodyLimits:
 
     max_items: int
     max_text_chars: int
+
+
+@dataclass(frozen=True)
+class ParsedBody:
+    """A request's items in order, an error in the place of a bad one, and what its body asks for besides."""
+
+    items: tuple[Item | ServingError, ...]
+    model: str | None = None
+    top_k: int | None = None
 
 
 def parse_body(content_type: str | None, body: bytes, limits: BodyLimits) -> ParsedBody:
@@ -111,20 +116,8 @@ def _instance(index: int, instance: object, limits: BodyLimits) -> Item | Servin
 
 
 def _multipart(body: bytes, options: dict[bytes, bytes], limits: BodyLimits) -> ParsedBody:
-    boundary = options.get(b"boundary")
-    if not boundary:
-        raise InvalidRequest(f"content-type: {FORM_TYPE} has no boundary; let your client set the header")
-    form = _Form(limits.max_items)
-    try:
-        parser = MultipartParser(boundary, form.callbacks())
-        parser.write(body)
-    except FormParserError as error:
-        raise InvalidRequest(f"body: is not the multipart form that its boundary promises: {error}") from None
-    if not form.ended:
-        raise InvalidRequest("body: the multipart form ends before its closing boundary")
-    if not form.files:
-        raise InvalidRequest(f"{FILE_FIELD}: the form has no part of that name")
-    return ParsedBody(tuple(Item("image", content) for content in form.files))
+    files = form_files(body, options.get(b"boundary"), partial(_check_count, max_items=limits.max_items))
+    return ParsedBody(tuple(Item("image", content) for content in files))
 
 
 def _text(text: str, limits: BodyLimits) -> Item:
@@ -136,63 +129,6 @@ def _text(text: str, limits: BodyLimits) -> Item:
 def _check_count(count: int, max_items: int) -> None:
     if count > max_items:
         raise TooManyItems(f"the request has {count} items or more; at most {max_items} are allowed: split it")
-
-
-class _Form:
-    """Collects the parts named `file`; any other part is an error, so that none is silently lost."""
-
-    def __init__(self, max_items: int) -> None:
-        self.files: list[bytes] = []
-        self.ended = False
-        self._max_items = max_items
-        self._header_name = b""
-        self._header_value = b""
-        self._disposition = b""
-        self._content = bytearray()
-
-    def callbacks(self) -> "MultipartCallbacks":
-        """The parser's hooks."""
-        return {
-            "on_part_begin": self._begin_part,
-            "on_header_field": self._take_header_name,
-            "on_header_value": self._take_header_value,
-            "on_header_end": self._end_header,
-            "on_headers_finished": self._check_name,
-            "on_part_data": self._take_content,
-            "on_part_end": self._end_part,
-            "on_end": self._end,
-        }
-
-    def _begin_part(self) -> None:
-        self._disposition = b""
-        self._content = bytearray()
-
-    def _take_header_name(self, data: bytes, start: int, end: int) -> None:
-        self._header_name += data[start:end]
-
-    def _take_header_value(self, data: bytes, start: int, end: int) -> None:
-        self._header_value += data[start:end]
-
-    def _end_header(self) -> None:
-        if self._header_name.lower() == b"content-disposition":
-            self._disposition = self._header_value
-        self._header_name = self._header_value = b""
-
-    def _check_name(self) -> None:
-        _, options = parse_options_header(self._disposition)
-        name = options.get(b"name", b"").decode("utf-8", "replace")
-        if name != FILE_FIELD:
-            raise InvalidRequest(f"{name or 'a part without a name'}: is not taken; name each part {FILE_FIELD!r}")
-        _check_count(len(self.files) + 1, self._max_items)
-
-    def _take_content(self, data: bytes, start: int, end: int) -> None:
-        self._content += data[start:end]
-
-    def _end_part(self) -> None:
-        self.files.append(bytes(self._content))
-
-    def _end(self) -> None:
-        self.ended = True
 
 
 _PARSERS: dict[str, Callable[[bytes, dict[bytes, bytes], BodyLimits], ParsedBody]] = {

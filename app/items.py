@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from app.errors import ServingError
 from models import jpeg
 from models.repository import InputKind
 
@@ -31,12 +30,3 @@ def is_quick(item: Item) -> bool:
         return True
     width, height = int.from_bytes(content[16:20]), int.from_bytes(content[20:24])
     return content.startswith(PNG_MAGIC) and width * height <= QUICK_PIXELS
-
-
-@dataclass(frozen=True)
-class ParsedBody:
-    """A request's items in order, an error in the place of a bad one, and what its body asks for besides."""
-
-    items: tuple[Item | ServingError, ...]
-    model: str | None = None
-    top_k: int | None = None

@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeVar
 from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic_core import to_json
 
-from app.bodies import FORM_TYPE, IMAGE_TYPES, BodyLimits, parse_body
+from app.bodies import IMAGE_TYPES, BodyLimits, ParsedBody, parse_body
 from app.buffering import Loan
 from app.cutoff import Cutoff
 from app.errors import (
@@ -20,8 +20,8 @@ from app.errors import (
     note,
     problem,
 )
+from app.form import FORM_TYPE
 from app.headers import header
-from app.items import ParsedBody
 from app.prediction import Answer, Ask
 from app.responding import DEFAULT_TOP_K
 from app.routes.problems import documented

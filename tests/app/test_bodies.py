@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.bodies import IMAGE_TYPES, BodyLimits, parse_body
+from app.bodies import IMAGE_TYPES, BodyLimits, ParsedBody, parse_body
 from app.errors import InvalidRequest, ServingError, TextTooLong, TooManyItems, UnsupportedMediaType
-from app.items import Item, ParsedBody
+from app.items import Item
 from app.schemas import JsonRequest
 
 FORM = "multipart/form-data; boundary=xyz"
