@@ -43,8 +43,7 @@ class Edges(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.first, self.second = nn.Conv2d(3, 16, 3), nn.Conv2d(16, 16, 3)
-        self.layers = nn.Sequential(self.first, nn.ReLU(), self.second, nn.ReLU())
+        self.layers = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 16, 3), nn.ReLU())
         self.head = nn.Linear(16, 4)
 
     def forward(self, images_NCHW: Tensor) -> Tensor:
@@ -147,8 +146,9 @@ def test_what_loses_too_much_is_not_kept(exporting: Exporting) -> None:
     strict = AccuracyLimits(max_metric_loss=0.0, min_top1_agreement=1.0)
     found = optimized(exporting, sample(exporting), strict, told.progress, speeds(150, 200, 300))
     assert "openvino-int8" not in ids(found)
-    assert "openvino-int8: not kept: top-1 agrees on" in told.text
-    assert "of 200 examples; 100.00% is wanted" in told.text
+    assert "openvino-int8: top-1 agrees on" in told.text
+    assert "of 200 examples; 100.00% is wanted; tried again" in told.text
+    assert "openvino-int8: not kept: of 3 layers none would be left in int8" in told.text
 
 
 def test_labels_count_where_they_are_known(exporting: Exporting) -> None:
@@ -159,7 +159,7 @@ def test_labels_count_where_they_are_known(exporting: Exporting) -> None:
     right = Sample(judged.quantize, judged.judge, labels)
     limits = AccuracyLimits(max_metric_loss=0.0, min_top1_agreement=0.0)
     assert "openvino-int8" not in ids(optimized(exporting, right, limits, told.progress, speeds(150, 200, 300)))
-    assert "openvino-int8: not kept: accuracy falls by" in told.text
+    assert "openvino-int8: accuracy falls by" in told.text
     unknown = Sample(judged.quantize, judged.judge, None)
     found = optimized(exporting, unknown, limits, told.progress, speeds(150, 200, 300))
     assert "openvino-int8" in ids(found)
@@ -249,10 +249,11 @@ def test_a_form_whose_golden_scores_say_nothing_any_more_is_not_kept(exporting: 
     told = Told()
 
     # So steep that eight bits move probabilities from one label to another.
-    steep = Exporting(script(Steep()), SPEC, exporting.preparation, exporting.golden)
+    golden = [encode_png(picture) for picture in pictures(100, seed=9)]
+    steep = Exporting(script(Steep()), SPEC, exporting.preparation, golden)
     found = optimized(steep, sample(steep), EVERYTHING, told.progress, speeds(150, 200, 300))
     assert "openvino-int8" not in ids(found)
-    assert "openvino-int8: not kept: a golden score is off by" in told.text
+    assert "openvino-int8: a golden score is off by" in told.text
 
 
 class Uneven(Edges):
@@ -260,16 +261,17 @@ class Uneven(Edges):
 
     def __init__(self) -> None:
         super().__init__()
-        with torch.no_grad():
-            weights = torch.zeros(16, 3, 3, 3)
-            weights[:, :2] = 1e-3 * torch.randn(16, 2, 1, 1, generator=torch.Generator().manual_seed(1))
-            # Of no consequence: every picture has the same in this channel, and the bias takes it away.
-            weights[:, 2, 1, 1] = 1.0
-            self.first.weight.copy_(weights)
-            self.first.bias = nn.Parameter(torch.full((16,), -100 / 255))
-            self.second.bias = nn.Parameter(torch.zeros(16))
-            self.head.bias.zero_()
-            self.head.weight.mul_(1e3)
+        torch.manual_seed(3)
+        first, *others = (nn.Conv2d(channels, 16, 3, bias=channels == 3) for channels in (3, 16, 16, 16))
+        weights = torch.zeros(16, 3, 3, 3)
+        weights[:, :2] = 1e-3 * torch.randn(16, 2, 1, 1, generator=torch.Generator().manual_seed(1))
+        # Of no consequence: every picture has the same in this channel, and the bias takes it away.
+        weights[:, 2, 1, 1] = 1.0
+        first.weight = nn.Parameter(weights)
+        first.bias = nn.Parameter(torch.full((16,), -100 / 255))
+        self.layers = nn.Sequential(*(step for layer in (first, *others) for step in (layer, nn.ReLU())))
+        self.head = nn.Linear(16, 4, bias=False)
+        self.head.weight = nn.Parameter(1e4 * self.head.weight)
 
 
 def test_where_eight_bits_do_not_suffice_the_ends_are_spared() -> None:
