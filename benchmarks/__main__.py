@@ -5,12 +5,12 @@
 
 Each server is started anew for each workload of each round, in turn, so that what the machine does meanwhile
 meets all of them. All get the same model file, the same bytes and the same client (load.c). Every figure of the
-tables is a median of rounds. Writes results.json, results.md and a plot a workload.
+tables is a median of rounds. Writes results.json, results.md and a plot a workload. A server that fails is told
+with the end of its log, and the others go on; the exit status is not 0 if Lantern failed.
 """
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -21,20 +21,13 @@ from typing import TypeVar
 
 import torch
 
-from benchmarks.environments import versions_of
-from benchmarks.labels import check_label, expected_label
-from benchmarks.load import Pattern, load
 from benchmarks.report import markdown, plot
-from benchmarks.results import Limit, Point, Results, Start
-from benchmarks.servers import LIMITS, SERVERS, VARIANTS, Server, running
+from benchmarks.results import Limit, Results
+from benchmarks.rounds import CAPACITY_CONNECTIONS, Plan, Round, noting
+from benchmarks.servers import LIMITS, OURS, SERVERS, Server
 from benchmarks.workloads import ROOT, WORKLOADS, Place, Workload, lay_out
 from training.machine import this_machine
 
-WARMUP_S = 2.0
-CAPACITY_CONNECTIONS = 32
-SHARES = (0.5, 0.8, 1.2, 2.0)
-DEADLINE_MS = 500.0
-MOST_CONNECTIONS = 2000
 QUICK_SERVERS = ("lantern", "lantern-auto", "lantern-workers", "fastapi", "litserve")
 
 Each = TypeVar("Each")
@@ -43,99 +36,33 @@ Each = TypeVar("Each")
 def main() -> None:
     """Measure, and write what was found."""
     options = _options()
-    options.servers = usable(options.servers)
-    results = Results(
-        machine=this_machine(torch.device("cpu")),
-        started_at=datetime.now(UTC),
-        versions={server.name: versions_of(server.name, server.requirements) for server in options.servers},
-    )
+    results = Results(machine=this_machine(torch.device("cpu")), started_at=datetime.now(UTC))
+    servers = installed(options.servers, results)
+    plan = Plan(options.connections, options.seconds, options.open_loop)
     options.output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
         places = {workload.name: lay_out(workload, Path(scratch)) for workload in options.workloads}
-        for round_ in range(options.rounds):
+        for number in range(options.rounds):
             for workload in options.workloads:
-                _measure_round(results, round_, workload, places[workload.name], options)
+                place = places[workload.name]
+                results.limits.append(_limit(number, workload, place, workload.bodies()))
+                Round(results, number, workload, place, plan).measure((*LIMITS, *servers))
                 _write(results, options.output)
     print(markdown(results))
     for path in plot(results, options.output):
         print(path)
+    if failed := {absence.server for absence in results.absences} & {server.name for server in OURS}:
+        sys.exit(f"failed: {', '.join(sorted(failed))}")
 
 
-def usable(servers: Sequence[Server]) -> list[Server]:
-    """Those that can run here; a line tells why each of the others cannot."""
-    missing = {server.name: server.missing() for server in servers}
-    for name, why in missing.items():
-        if why is not None:
-            print(f"{name} is left out: {why}", file=sys.stderr)
-    return [server for server in servers if missing[server.name] is None]
-
-
-def _measure_round(
-    results: Results, round_: int, workload: Workload, place: Place, options: argparse.Namespace
-) -> None:
-    requests = workload.requests()
-    results.limits.append(_limit(round_, workload, place, workload.bodies()))
-    label = expected_label(place.folder, requests[0])
-    for server in (*LIMITS, *options.servers):
-        if not server.takes(workload.inputs) or (server in VARIANTS and server.name not in workload.also):
-            continue
-        print(f"round {round_ + 1} of {options.rounds}: {workload.name}, {server.name}", file=sys.stderr)
-        probe = server.request(requests[0], workload.content_type)
-        with running(server, place, len(os.sched_getaffinity(0)), probe) as process:
-            if server not in LIMITS:
-                check_label(server.name, process.answer, label)
-
-            def point(
-                pattern: Pattern,
-                share: float | None = None,
-                server: Server = server,
-                port: int = process.port,
-            ) -> Point:
-                asked = [server.request(inputs, workload.content_type, pattern.deadline_ms) for inputs in requests]
-                outcome = load(port, asked, pattern)
-                found = Point(
-                    workload=workload.name,
-                    server=server.name,
-                    round=round_,
-                    pattern=pattern,
-                    share=share,
-                    outcome=outcome,
-                )
-                results.points.append(found)
-                return found
-
-            _load_closed(point, options.connections, options.seconds)
-            if options.open_loop and server not in LIMITS:
-                _load_open(point, results, workload.name, server.name, options.seconds)
-            start = Start(
-                workload=workload.name,
-                server=server.name,
-                round=round_,
-                ready_s=process.ready_s,
-                memory=process.memory_mb(),
-            )
-            results.starts.append(start)
-
-
-def _load_closed(point: Callable[[Pattern], Point], connections: Sequence[int], seconds: float) -> None:
-    for count in connections:
-        point(Pattern(connections=count, seconds=seconds, warmup_s=WARMUP_S))
-
-
-def _load_open(
-    point: Callable[[Pattern, float], Point], results: Results, workload: str, server: str, seconds: float
-) -> None:
-    """Load at shares of what the server itself reached in a closed loop, in this very round."""
-    capacity_per_s = results.closed(workload, server, CAPACITY_CONNECTIONS)[-1].per_s
-    for share in SHARES:
-        pattern = Pattern(
-            connections=MOST_CONNECTIONS,
-            seconds=seconds,
-            warmup_s=WARMUP_S,
-            rate=share * capacity_per_s,
-            deadline_ms=DEADLINE_MS,
-        )
-        point(pattern, share)
+def installed(servers: Sequence[Server], results: Results) -> list[Server]:
+    """Those that can run here, with their versions; why each of the others cannot goes to the results as well."""
+    found = []
+    for server in servers:
+        with noting(results, server):
+            results.versions[server.name] = server.install()
+            found.append(server)
+    return found
 
 
 def _limit(round_: int, workload: Workload, place: Place, bodies: Sequence[bytes]) -> Limit:

@@ -23,7 +23,7 @@ def python_of(name: str, requirements: Path) -> Path:
         requirements: What its environment holds, exactly.
 
     Raises:
-        CalledProcessError: It cannot be installed; pip's or uv's own words are on the terminal.
+        CalledProcessError: It cannot be installed; with uv's own words.
     """
     digest = hashlib.sha256(requirements.read_bytes()).hexdigest()[:12]
     folder = ENVIRONMENTS / f"{name}-{digest}"
@@ -33,9 +33,9 @@ def python_of(name: str, requirements: Path) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     print(f"making the environment of {name}", file=sys.stderr)
     uv = [sys.executable, "-m", "uv"]
-    subprocess.run([*uv, "venv", "--quiet", "--python", sys.executable, str(folder)], check=True)
+    _run([*uv, "venv", "--quiet", "--python", sys.executable, str(folder)])
     install = [*uv, "pip", "install", "--quiet", "--python", str(python), "--requirements", str(requirements)]
-    subprocess.run(install, check=True)
+    _run(install)
     (folder / ".ready").touch()
     return python
 
@@ -43,8 +43,11 @@ def python_of(name: str, requirements: Path) -> Path:
 def versions_of(name: str, requirements: Path | None) -> dict[str, str]:
     """Return the versions of everything in a peer's environment, or in this one."""
     python = python_of(name, requirements) if requirements else Path(sys.executable)
-    listed = subprocess.run([str(python), "-c", LIST], check=True, capture_output=True, text=True).stdout.split()
-    return dict(sorted(line.split("==", 1) for line in listed))
+    return dict(sorted(line.split("==", 1) for line in _run([str(python), "-c", LIST]).split()))
+
+
+def _run(command: list[str]) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 def lack_of_java() -> str | None:

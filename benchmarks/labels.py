@@ -18,12 +18,7 @@ def expected_label(folder: Path, inputs: Sequence[bytes]) -> str:
     return label
 
 
-def check_label(server: str, answer: str, expected: str) -> None:
-    """Compare the first label of a server's answer, whatever its protocol wraps around it.
-
-    Raises:
-        RuntimeError: It is another one, or there is none.
-    """
+def label_in(answer: str) -> str | None:
+    """Find the first label of a server's answer, whatever its protocol wraps around it; None without one."""
     found = LABEL.search(answer)
-    if found is None or found[1] != expected:
-        raise RuntimeError(f"{server} should answer {expected!r}, and answers {answer[:300]}")
+    return found[1] if found else None

@@ -21,6 +21,10 @@ class CompilerMissing(Exception):
     """There is no C compiler to build the load client with."""
 
 
+class LoadFailed(Exception):
+    """The client could not go on: what it met was no HTTP, or the machine gave it no more sockets."""
+
+
 class Pattern(BaseModel):
     """How requests come.
 
@@ -103,7 +107,7 @@ def load(port: int, requests: Sequence[bytes], pattern: Pattern) -> Outcome:
 
     Raises:
         CompilerMissing: The client cannot be built.
-        RuntimeError: The client failed; with what it said.
+        LoadFailed: The client failed; with what it said.
     """
     program = _program()
     arguments = {
@@ -124,7 +128,7 @@ def load(port: int, requests: Sequence[bytes], pattern: Pattern) -> Outcome:
         command = [str(program), *options, *map(str, files)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise RuntimeError(done.stderr.strip())
+        raise LoadFailed(done.stderr.strip())
     return Outcome.model_validate(json.loads(done.stdout))
 
 

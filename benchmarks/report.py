@@ -1,11 +1,11 @@
 """A run's results as Markdown tables, and as plots of throughput against latency."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 from benchmarks.load import Outcome
-from benchmarks.results import Results
+from benchmarks.results import Absence, Results
 
 Row = Sequence[str]
 
@@ -17,7 +17,10 @@ def markdown(results: Results) -> str:
         f"{machine.cpu}, {machine.cores} cores, torch {machine.torch}, Python {machine.python}, "
         f"commit {machine.commit}, {results.started_at:%Y-%m-%d}."
     )
-    workloads = list(dict.fromkeys(point.workload for point in results.points))
+    told = [point.workload for point in results.points] + [absence.workload for absence in results.absences]
+    workloads = list(dict.fromkeys(workload for workload in told if workload is not None))
+    everywhere = _absences([absence for absence in results.absences if absence.workload is None])
+    head = "\n\n".join([head, *everywhere])
     return "\n\n".join([head, *(_workload(results, workload) for workload in workloads)]) + "\n"
 
 
@@ -29,7 +32,8 @@ def plot(results: Results, directory: Path) -> list[Path]:
     from matplotlib import pyplot
 
     drawn = []
-    for workload in dict.fromkeys(point.workload for point in results.points):
+    # Only what was answered has a place on axes that are logarithmic.
+    for workload in dict.fromkeys(point.workload for point in results.points if point.outcome.accepted_ms.count):
         figure, axes = pyplot.subplots(figsize=(7, 4.5))
         for server in _servers(results, workload):
             points = [
@@ -57,6 +61,7 @@ def _workload(results: Results, workload: str) -> str:
     if any(point.share is not None for point in results.points if point.workload == workload):
         parts.append(_open(results, workload))
     parts += [_starts(results, workload), _limits(results, workload)]
+    parts += _absences([absence for absence in results.absences if absence.workload == workload])
     return "\n\n".join(part for part in parts if part)
 
 
@@ -71,7 +76,9 @@ def _closed(results: Results, workload: str) -> str:
         return f"{_number(per_s)} ({_number(p50)}/{_number(p99)}){_failures(outcomes)}"
 
     title = "Closed loop: requests a second (p50/p99 in ms)."
-    return f"{title}\n\n{_by_server(_servers(results, workload), columns, cell)}"
+    failed = {absence.server for absence in results.absent(workload)}
+    table = _by_server([*_servers(results, workload), *sorted(failed)], columns, cell, failed)
+    return f"{title}\n\n{table}"
 
 
 def _open(results: Results, workload: str) -> str:
@@ -92,14 +99,32 @@ def _by_server(
     servers: Sequence[str],
     columns: Mapping[str, Callable[[str], Sequence[Outcome]]],
     cell: Callable[[Sequence[Outcome]], str],
+    failed: Container[str] = (),
 ) -> str:
-    """Tabulate a row for each server that has any outcomes: what `cell` says of those that each column finds."""
+    """Tabulate a row for each server that has outcomes or failed: what `cell` says of those of each column."""
     rows = []
-    for server in servers:
+    for server in dict.fromkeys(servers):
         found = [outcomes_of(server) for outcomes_of in columns.values()]
-        if any(found):
+        if server in failed:
+            rows.append([f"{server} (failed)", *map(cell, found)])
+        elif any(found):
             rows.append([server, *map(cell, found)])
     return _table(["server", *columns], rows)
+
+
+def _absences(absences: Sequence[Absence]) -> list[str]:
+    """Tell each failure with the last lines of the server's log."""
+    return [f"{_failure(absence)}\n\n{_block(absence.log)}".rstrip() for absence in absences]
+
+
+def _failure(absence: Absence) -> str:
+    when = "" if absence.round is None else f" in round {absence.round + 1}"
+    return f"{absence.server} failed{when}: {absence.why}"
+
+
+def _block(log: str) -> str:
+    """Indent, which is code in Markdown whatever it holds."""
+    return "\n".join(f"    {line}" for line in log.splitlines())
 
 
 def _starts(results: Results, workload: str) -> str:

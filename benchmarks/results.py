@@ -37,6 +37,22 @@ class Start(BaseModel):
     memory: Memory
 
 
+class Absence(BaseModel):
+    """Why a run has no figures of a server, or not all of them.
+
+    Attributes:
+        workload: Where it is missed; None is everywhere.
+        round: Likewise.
+        log: The last lines of what the server said.
+    """
+
+    workload: str | None
+    server: str
+    round: int | None
+    why: str
+    log: str = ""
+
+
 class Limit(BaseModel):
     """What the model and the decoding alone reach, items a second, by the way they are run."""
 
@@ -55,10 +71,11 @@ class Results(BaseModel):
 
     machine: Machine
     started_at: datetime
-    versions: dict[str, dict[str, str]]
+    versions: dict[str, dict[str, str]] = {}
     points: list[Point] = []
     starts: list[Start] = []
     limits: list[Limit] = []
+    absences: list[Absence] = []
 
     def closed(self, workload: str, server: str, connections: int) -> list[Outcome]:
         """Outcomes of a closed loop, a round each."""
@@ -76,6 +93,10 @@ class Results(BaseModel):
             for point in self.points
             if (point.workload, point.server, point.share) == (workload, server, share)
         ]
+
+    def absent(self, workload: str) -> list[Absence]:
+        """Why servers have no figures of a workload, or not all."""
+        return [absence for absence in self.absences if absence.workload in (None, workload)]
 
     def median(self, outcomes: Iterable[Outcome], figure: Callable[[Outcome], float | None]) -> float | None:
         """The median of a figure over rounds; None where there is none."""

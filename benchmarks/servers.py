@@ -16,15 +16,30 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from benchmarks.encodings import Encode, form, raw, v2_base64, v2_raw
-from benchmarks.environments import lack_of_java, python_of
+from benchmarks.environments import lack_of_java, python_of, versions_of
 from benchmarks.load import post
 from benchmarks.workloads import ROOT, Place
 
 PEERS = Path(__file__).with_name("peers")
 START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 20.0
+LOG_LINES = 20
+LONGEST_LINE = 300
 # Between two tries at a server that is starting.
 TRY_INTERVAL_S = 0.05
+
+
+class ServerFailed(Exception):
+    """A server that cannot be installed, does not start, answers wrong or ends before it is told to.
+
+    Args:
+        why: In a line.
+        log: The last lines of what it said.
+    """
+
+    def __init__(self, why: str, log: str = "") -> None:
+        super().__init__(why)
+        self.log = log
 
 
 @dataclass(frozen=True)
@@ -52,16 +67,21 @@ class Server:
     encode_many: Encode | None = None
     lack: Callable[[], str | None] = lambda: None
 
-    def missing(self) -> str | None:
-        """Say why it cannot run here; None if it can. Makes its environment if there is none."""
+    def install(self) -> dict[str, str]:
+        """Make its environment if there is none; return the versions of what is in it.
+
+        Raises:
+            ServerFailed: It cannot run here.
+        """
         if lack := self.lack():
-            return lack
-        if self.requirements is not None:
-            try:
-                python_of(self.name, self.requirements)
-            except subprocess.CalledProcessError as error:
-                return f"its environment cannot be made (exit status {error.returncode})"
-        return None
+            raise ServerFailed(lack)
+        try:
+            return versions_of(self.name, self.requirements)
+        except subprocess.CalledProcessError as error:
+            why = f"its environment cannot be made (exit status {error.returncode})"
+            raise ServerFailed(why, _tail(error.stderr or "")) from error
+        except OSError as error:
+            raise ServerFailed(f"its environment is broken: {error}") from error
 
     def takes(self, inputs: int) -> bool:
         """Whether one request may carry so many inputs."""
@@ -112,6 +132,7 @@ LANTERN_WORKERS = replace(
 )
 # Measured where they make a difference: a workload names them.
 VARIANTS = (LANTERN_AUTO, LANTERN_WORKERS)
+OURS = (LANTERN, *VARIANTS)
 FASTAPI = replace(_peer("fastapi"), encode_many=form)
 LITSERVE = replace(_peer("litserve"), encode=form)
 BENTOML = replace(
@@ -133,8 +154,7 @@ LIMIT_ASGI = Server("limit: bare ASGI", ("-m", "benchmarks.limits", "http", "--p
 LIMIT_FASTAPI = replace(LIMIT_ASGI, name="limit: FastAPI body()", command=(*LIMIT_ASGI.command, "--framework"))
 LIMITS = (LIMIT_ASGI, LIMIT_FASTAPI)
 SERVERS = {
-    each.name: each
-    for each in (LANTERN, *VARIANTS, FASTAPI, LITSERVE, BENTOML, RAY_SERVE, MLSERVER, TRITON, TORCHSERVE)
+    each.name: each for each in (*OURS, FASTAPI, LITSERVE, BENTOML, RAY_SERVE, MLSERVER, TRITON, TORCHSERVE)
 }
 
 
@@ -156,14 +176,28 @@ class Running:
 
     server: Server
     port: int
-    pid: int
+    process: "subprocess.Popen[bytes]"
+    log: Path
     ready_s: float
     answer: str
 
     def memory_mb(self) -> Memory:
         """What its processes hold now."""
-        family = _family(self.pid)
+        family = _family(self.process.pid)
         return Memory(resident_mb=_sum_mb(family, "Rss"), proportional_mb=_sum_mb(family, "Pss"))
+
+    def check_alive(self) -> None:
+        """Look whether it still runs.
+
+        Raises:
+            ServerFailed: It ended by itself.
+        """
+        if self.process.poll() is not None:
+            raise self.failure(f"it ended while it was measured (exit status {self.process.returncode})")
+
+    def failure(self, why: str) -> ServerFailed:
+        """Tell of a failure with the end of its log."""
+        return _failure(why, self.log)
 
 
 @contextmanager
@@ -177,7 +211,7 @@ def running(server: Server, place: Place, threads: int, probe: bytes) -> Iterato
         probe: A whole request that it must answer.
 
     Raises:
-        RuntimeError: It does not answer, with the end of what it said.
+        ServerFailed: It does not answer.
     """
     port = _free_port()
     known = {"port": port, "folder": place.folder, "models_dir": place.models_dir, "threads": threads}
@@ -192,13 +226,13 @@ def running(server: Server, place: Place, threads: int, probe: bytes) -> Iterato
             command, cwd=ROOT, env=environment, stdout=output, stderr=output, start_new_session=True
         )
     try:
-        answer = _until_answered(process, port, server, probe, log)
-        yield Running(server, port, process.pid, time.monotonic() - start_s, answer)
+        answer = _until_answered(process, port, probe, log)
+        yield Running(server, port, process, log, time.monotonic() - start_s, answer)
     finally:
         _stop(process)
 
 
-def _until_answered(process: "subprocess.Popen[bytes]", port: int, server: Server, probe: bytes, log: Path) -> str:
+def _until_answered(process: "subprocess.Popen[bytes]", port: int, probe: bytes, log: Path) -> str:
     give_up_s = time.monotonic() + START_TIMEOUT_S
     said = "no answer"
     while time.monotonic() < give_up_s and process.poll() is None:
@@ -210,8 +244,17 @@ def _until_answered(process: "subprocess.Popen[bytes]", port: int, server: Serve
             if status == HTTPStatus.OK:
                 return said
         time.sleep(TRY_INTERVAL_S)
-    tail = log.read_bytes()[-2000:].decode(errors="replace")
-    raise RuntimeError(f"{server.name} does not answer: {said[:300]}\n{tail}")
+    if process.returncode is not None:
+        raise _failure(f"it ended before it answered (exit status {process.returncode})", log)
+    raise _failure(f"it does not answer: {said[:300]}", log)
+
+
+def _failure(why: str, log: Path) -> ServerFailed:
+    return ServerFailed(why, _tail(log.read_text(errors="replace")))
+
+
+def _tail(said: str) -> str:
+    return "\n".join(line[:LONGEST_LINE] for line in said.splitlines()[-LOG_LINES:])
 
 
 def _ask(port: int, request: bytes) -> tuple[int, str]:
