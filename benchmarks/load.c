@@ -27,6 +27,7 @@
 #include <time.h>
 #include <unistd.h>
 
+enum { BUSY = 503 };
 enum { HEAD_BYTES = 16384, SAMPLE_BYTES = 600, EVENTS = 256, CODES = 600 };
 
 typedef struct {
@@ -69,7 +70,7 @@ static size_t waiting_first, waiting_count, waiting_room;
 static bool open_loop;
 static int64_t begin_ns, end_ns, deadline_ns;
 static uint64_t statuses[CODES], broken, unanswered, in_time, begun, connects;
-static Latencies accepted, refused;
+static Latencies accepted, refused, begun_late;
 static char sample[CODES][SAMPLE_BYTES + 1];
 static size_t sampled[CODES];
 static bool sampled_whole[CODES];
@@ -156,6 +157,7 @@ static void begin(Connection *connection, int64_t start_ns) {
     connection->start_ns = start_ns;
     connection->sent = connection->head_size = 0;
     if (!open_loop && measured(start_ns, start_ns)) begun++;
+    if (open_loop && measured(start_ns, start_ns)) note(&begun_late, now_ns() - start_ns);
     if (connection->stage == CLOSED) {
         open_connection(connection);
         return;
@@ -214,7 +216,8 @@ static void answered(Connection *connection) {
     if (measured(connection->start_ns, at_ns)) {
         bool good = connection->status >= 200 && connection->status < 300;
         statuses[connection->status]++;
-        note(good ? &accepted : &refused, took_ns);
+        if (good) note(&accepted, took_ns);
+        if (connection->status == BUSY) note(&refused, took_ns);
         if (good && (!deadline_ns || took_ns <= deadline_ns)) in_time++;
     }
     connection->fresh = false;
@@ -307,8 +310,9 @@ static void take(Connection *connection, const char *bytes, size_t count) {
             connection->head[connection->head_size] = 0;
             size_t size = connection->head_size;
             if (size >= 4 && !memcmp(connection->head + size - 4, "\r\n\r\n", 4)) {
-                if (connection->sent < connection->request->size) connection->sent = connection->request->size;
                 begin_body(connection);
+                /* What is left of the request cannot be followed by another. */
+                if (connection->sent < connection->request->size) connection->must_close = true;
                 if (connection->status == 100) {
                     connection->stage = HEAD;
                     connection->head_size = 0;
@@ -447,6 +451,8 @@ static void print_result(double seconds) {
     print_latencies("accepted_ms", &accepted);
     printf(", ");
     print_latencies("refused_ms", &refused);
+    printf(", ");
+    print_latencies("begun_late_ms", &begun_late);
     printf(", \"samples\": {");
     first = true;
     for (int status = 0; status < CODES; status++)

@@ -66,7 +66,9 @@ class Outcome(BaseModel):
         broken: Requests whose connection ended without an answer.
         unanswered: Those still open when the client gave up.
         statuses: HTTP status -> answers.
-        accepted_ms, refused_ms: Of the answers with a status of 2xx, and of the others.
+        accepted_ms, refused_ms: Of the answers with a status of 2xx, and of those with 503.
+        begun_late_ms: Of an open loop, by how much the client missed the intended starts: for want of a free
+            connection or of a processor.
         samples: HTTP status -> how one of its answers begins.
     """
 
@@ -79,6 +81,7 @@ class Outcome(BaseModel):
     statuses: dict[int, int]
     accepted_ms: Latencies
     refused_ms: Latencies
+    begun_late_ms: Latencies
     samples: dict[int, str]
 
     @property
@@ -93,8 +96,13 @@ class Outcome(BaseModel):
 
     @property
     def refused(self) -> int:
-        """Answers with another status than 2xx."""
+        """Answers with 503: the server had too much to do."""
         return self.refused_ms.count
+
+    @property
+    def failed(self) -> int:
+        """Answers that are neither good nor a refusal."""
+        return sum(self.statuses.values()) - self.accepted_ms.count - self.refused
 
 
 def load(port: int, requests: Sequence[bytes], pattern: Pattern) -> Outcome:

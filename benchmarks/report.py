@@ -7,6 +7,9 @@ from pathlib import Path
 from benchmarks.load import Outcome
 from benchmarks.results import Absence, Results
 
+# Of a deadline of 500 ms that much may be the client's.
+CLIENT_LATE_MS = 50.0
+
 Row = Sequence[str]
 
 
@@ -87,10 +90,15 @@ def _open(results: Results, workload: str) -> str:
 
     def cell(outcomes: Sequence[Outcome]) -> str:
         good, asked, p99 = (results.median(outcomes, figure) for figure in (_goodput_per_s, _begun_per_s, _p99))
-        return f"{_number(good)} of {_number(asked)} ({_number(p99)}){_lost(outcomes)}"
+        refused_per_s, refused_p99 = (
+            results.median(outcomes, figure) for figure in (_refused_per_s, _refused_p99)
+        )
+        refused = f", {_number(refused_per_s)} refused ({_number(refused_p99)})" if refused_per_s else ""
+        return f"{_number(good)} of {_number(asked)} ({_number(p99)}){refused}{_lost(outcomes)}{_late(outcomes)}"
 
     title = (
-        "Open loop: good answers within the deadline a second, of how many were asked (p99 of good answers in ms)."
+        "Open loop: good answers within the deadline a second, of how many were asked (p99 of good answers in "
+        "ms), and refusals with 503 a second (likewise)."
     )
     return f"{title}\n\n{_by_server(_servers(results, workload), columns, cell)}"
 
@@ -187,14 +195,29 @@ def _p99(outcome: Outcome) -> float | None:
     return outcome.accepted_ms.p99
 
 
+def _refused_per_s(outcome: Outcome) -> float:
+    return outcome.refused / outcome.seconds
+
+
+def _refused_p99(outcome: Outcome) -> float | None:
+    return outcome.refused_ms.p99
+
+
 def _failures(outcomes: Iterable[Outcome]) -> str:
-    failed = sum(outcome.refused + outcome.broken for outcome in outcomes)
+    failed = sum(outcome.refused + outcome.failed + outcome.broken for outcome in outcomes)
     return f", {failed} failed" if failed else ""
 
 
 def _lost(outcomes: Iterable[Outcome]) -> str:
     lost = sum(outcome.broken + outcome.unanswered for outcome in outcomes)
-    return f", {lost} never answered" if lost else ""
+    failed = sum(outcome.failed for outcome in outcomes)
+    return (f", {failed} failed" if failed else "") + (f", {lost} never answered" if lost else "")
+
+
+def _late(outcomes: Iterable[Outcome]) -> str:
+    """Tell where requests waited for the client, which is no fault of the server's but of a slow client's."""
+    late_ms = max((outcome.begun_late_ms.p99 or 0.0 for outcome in outcomes), default=0.0)
+    return f", begun up to {_number(late_ms)} ms late" if late_ms > CLIENT_LATE_MS else ""
 
 
 def _number(value: float | None) -> str:

@@ -4,7 +4,7 @@ import asyncio
 import shutil
 import threading
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 
@@ -16,11 +16,13 @@ BODY = b"x" * 5000
 ASK = post("/predict", BODY, "image/jpeg", {"X-Request-Timeout-Ms": "500"})
 GOOD = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 BUSY = b'HTTP/1.1 503 Busy\r\nContent-Length: 4\r\nRetry-After: 1\r\n\r\n"no"'
+LATE = b'HTTP/1.1 504 Late\r\nContent-Length: 4\r\n\r\n"no"'
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\no\r\n0A\r\nkkkkkkkkkk\r\n0\r\n\r\n"
 LAST = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok"
 UNSIZED = b"HTTP/1.1 200 OK\r\n\r\nok"
 
 Answer = Callable[[bytes, asyncio.StreamWriter], Awaitable[bool]]
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 @contextmanager
@@ -40,6 +42,13 @@ def answering(answer: Answer) -> Iterator[int]:
         finally:
             writer.close()
 
+    with serving(serve) as port:
+        yield port
+
+
+@contextmanager
+def serving(serve: Serve) -> Iterator[int]:
+    """Give each connection to `serve`, in a thread."""
     ready = threading.Event()
     running: list[tuple[int, asyncio.AbstractEventLoop, asyncio.Event]] = []
 
@@ -108,6 +117,40 @@ def test_refusals_are_counted_apart() -> None:
     assert abs(outcome.statuses[200] - outcome.statuses[503]) <= 1
     assert outcome.refused == outcome.statuses[503]
     assert outcome.in_time == outcome.statuses[200]
+
+
+def test_errors_are_no_refusals() -> None:
+    turn = 0
+
+    async def answer(_head: bytes, writer: asyncio.StreamWriter) -> bool:
+        nonlocal turn
+        turn += 1
+        writer.write(BUSY if turn % 2 else LATE)
+        return True
+
+    outcome = ask(answer, connections=1)
+
+    assert (outcome.refused, outcome.failed) == (outcome.statuses[503], outcome.statuses[504])
+    assert outcome.refused_ms.count == outcome.refused
+    assert outcome.accepted_ms.count == 0
+
+
+def test_a_connection_is_not_used_again_when_its_request_was_not_taken_whole() -> None:
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(BUSY)
+        # Whatever comes still belongs to that request.
+        with suppress(ConnectionError):
+            while await reader.read(1 << 20):
+                pass
+        writer.close()
+
+    with serving(refuse) as port:
+        large = post("/predict", b"x" * 50_000_000, "image/jpeg")
+        outcome = load(port, [large], Pattern(connections=1, seconds=1))
+
+    assert outcome.statuses[503] > 1
+    assert (outcome.broken, outcome.connects) == (0, outcome.statuses[503] + 1)
 
 
 def test_a_lost_connection_is_told() -> None:
@@ -190,6 +233,23 @@ def test_a_stall_is_charged_to_every_request_that_was_to_start_in_it() -> None:
     assert outcome.accepted_ms.max is not None
     assert outcome.accepted_ms.max >= 500
     assert outcome.in_time < 0.75 * outcome.accepted_ms.count
+    # And that they waited for it is told, for it is the client that held them back.
+    assert outcome.begun_late_ms.count == outcome.begun
+    assert outcome.begun_late_ms.max is not None
+    assert outcome.begun_late_ms.max > 300
+
+
+def test_with_enough_connections_a_late_server_is_asked_in_time() -> None:
+    async def answer(_head: bytes, writer: asyncio.StreamWriter) -> bool:
+        await asyncio.sleep(0.5)
+        writer.write(GOOD)
+        return True
+
+    outcome = ask(answer, connections=500, seconds=1, rate=200, deadline_ms=100)
+
+    assert (outcome.in_time, outcome.accepted_ms.count) == (0, outcome.begun)
+    assert outcome.begun_late_ms.p90 is not None
+    assert outcome.begun_late_ms.p90 < 100
 
 
 def test_what_is_never_answered_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

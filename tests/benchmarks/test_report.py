@@ -20,13 +20,16 @@ def results() -> Results:
     )
 
 
-def outcome(count: int, p50: float, p99: float, **more: int) -> Outcome:
+def outcome(
+    count: int, p50: float, p99: float, refused: int = 0, late_ms: float | None = None, **more: int
+) -> Outcome:
     told = {"begun": count, "in_time": count, "broken": 0, "unanswered": 0, "connects": 1, **more}
     return Outcome(
         seconds=2,
-        statuses={200: count},
+        statuses={200: count, 503: refused},
         accepted_ms=Latencies(count=count, p50=p50, p99=p99),
-        refused_ms=Latencies(count=0),
+        refused_ms=Latencies(count=refused, p99=7 if refused else None),
+        begun_late_ms=Latencies(count=0, p99=late_ms),
         samples={},
         **told,
     )
@@ -60,8 +63,11 @@ def test_an_open_loop_is_tabulated_by_shares_of_capacity(results: Results) -> No
         point("a", 0, 1, outcome(2000, 0.5, 1)),
         point("b", 0, 1, outcome(2000, 0.5, 1)),
         point("b", 0, 2000, outcome(160, 3, 9, in_time=150, begun=170, unanswered=10), share=0.8),
+        point("b", 0, 2000, outcome(160, 3, 9, refused=140, late_ms=60.0, begun=300), share=2.0),
     ]
 
-    assert ("| server | 80% of capacity |\n| --- | --- |\n| b | 75 of 85 (9), 10 never answered |\n") in markdown(
-        results
-    )
+    assert (
+        "| server | 80% of capacity | 200% of capacity |\n"
+        "| --- | --- | --- |\n"
+        "| b | 75 of 85 (9), 10 never answered | 80 of 150 (9), 70 refused (7), begun up to 60 ms late |\n"
+    ) in markdown(results)
