@@ -17,6 +17,7 @@ from itertools import groupby
 
 from torch import Tensor
 
+from app.correction import Correction
 from app.crew import Crew
 from app.errors import DeadlineExceeded, Draining, InferenceFailed, InternalError, Overloaded, ServingError
 from app.forecast import Forecast
@@ -77,6 +78,7 @@ class Batcher:
         self._infer = infer
         self._crew = crew
         self._forecast = Forecast(curve, crew, max_batch_size)
+        self._correction = Correction()
         self._delay_s = delay_s
         self._on_batch = on_batch
         self._clock = clock
@@ -124,14 +126,16 @@ class Batcher:
                 f"{len(self._open)} of {self.capacity} places are taken and {count} are wanted; try again later",
                 retry_after_s=wait_s,
             )
-        own_s = self._delay_s + self._forecast.own_s(count, idle=not self._open)
-        if now_s + wait_s + own_s > deadline_s:
+        idle = not self._open
+        predicted_s = wait_s + self._delay_s + self._forecast.own_s(count, idle=idle)
+        expected_s = predicted_s if idle else predicted_s * self._correction.factor(now_s)
+        if now_s + expected_s > deadline_s:
             raise Overloaded(
-                f"the answer is expected in {wait_s + own_s:.3f} s, but only {deadline_s - now_s:.3f} s are left; "
+                f"the answer is expected in {expected_s:.3f} s, but only {deadline_s - now_s:.3f} s are left; "
                 "allow more time or try again later",
                 retry_after_s=wait_s,
             )
-        order = Order(self._loop)
+        order = Order(self._loop, None if idle else predicted_s)
         for _ in range(count):
             order.add(Ticket(order, deadline_s, top_k, now_s))
         self._open.update(order.tickets)
@@ -268,15 +272,20 @@ class Batcher:
             with self._lock:
                 self._running = tuple(each for each in self._running if each is not running)
 
-    def _still_wanted(self, tickets: Sequence[Ticket]) -> list[tuple[Ticket, Tensor]]:
-        """Those that somebody waits for, with their examples; those whose time ran out are told."""
-        now_s = self._clock()
-        late = [ticket for ticket in tickets if ticket.deadline_s <= now_s]
+    def _still_wanted(self, tickets: Sequence[Ticket], threads: int) -> list[tuple[Ticket, Tensor]]:
+        """Those that somebody waits for, with their examples; those whose time ran out are told.
+
+        While others wait, it has run out once less is left than the batch takes: it would be run in vain.
+        """
+        others_wait = len(self._open) > len(tickets)
+        needed_s = self.curve.mean_s(len(tickets), threads) if others_wait else 0.0
+        last_s = self._clock() + needed_s
+        late = [ticket for ticket in tickets if ticket.deadline_s <= last_s]
         if late:
             error = DeadlineExceeded("the time ran out in the queue")
             self._tell([(ticket, error) for ticket in late])
         # An example is dropped by the event loop when its client goes away, at any moment: it is read once.
-        alive = [(ticket, ticket.example) for ticket in tickets if ticket.deadline_s > now_s]
+        alive = [(ticket, ticket.example) for ticket in tickets if ticket.deadline_s > last_s]
         return [(ticket, example) for ticket, example in alive if example is not None]
 
     def _infer_or_halve(self, tickets: Sequence[Ticket], threads: int) -> None:
@@ -285,7 +294,7 @@ class Batcher:
         A batch too large for the memory succeeds in halves, and an item that the model cannot take ends
         alone, away from its neighbours.
         """
-        wanted = self._still_wanted(tickets)
+        wanted = self._still_wanted(tickets, threads)
         if not wanted:
             return
         tickets = [ticket for ticket, _ in wanted]
@@ -329,5 +338,13 @@ class Batcher:
             ticket.item = ticket.example = None
             self._open.discard(ticket)
             ticket.order.settle_one()
+            self._learn_wait(ticket, now_s)
         if not self._open:
             self._idle.set()
+
+    def _learn_wait(self, ticket: Ticket, now_s: float) -> None:
+        """Compare a request's time with what was predicted, unless it failed for another reason."""
+        expected_s = ticket.order.expected_s
+        failed = isinstance(ticket.answer, Exception) and not isinstance(ticket.answer, DeadlineExceeded)
+        if expected_s and ticket.order.answered.done() and not failed:
+            self._correction.learn(expected_s, now_s - ticket.admitted_s, now_s)

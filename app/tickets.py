@@ -15,13 +15,18 @@ Answer = Any
 class Order:
     """What one request waits for: a ticket for each of its items. Used on the event loop only.
 
+    Args:
+        loop: The event loop.
+        expected_s: Seconds that it was predicted to take among others; None if it was alone when it came.
+
     Attributes:
         answered: Done once every ticket is settled.
     """
 
-    __slots__ = ("_left", "answered", "tickets")
+    __slots__ = ("_left", "answered", "expected_s", "tickets")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, expected_s: float | None = None) -> None:
+        self.expected_s = expected_s
         self.tickets: list[Ticket] = []
         self.answered: asyncio.Future[None] = loop.create_future()
         self._left = 0

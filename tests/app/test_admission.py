@@ -173,9 +173,60 @@ async def test_texts_too_unlike_to_go_together_count_as_so_many_batches() -> Non
         unlike = await hold_twelve_behind_one()
         model.gate.set()
         await answers(unlike)
+        clock.now_s += 600.0  # That the first were expected too soon is forgotten.
         again = await hold_twelve_behind_one()
         # One runs for a second, each of the twelve takes another, and so does this one.
         with pytest.raises(Overloaded, match=r"expected in 14\.000 s"):
             admit(batcher, 1, clock.now_s + 13.9)
         model.gate.set()
         await answers(again)
+
+
+async def test_less_is_admitted_where_work_takes_longer_than_predicted() -> None:
+    clock = Clock()
+
+    class Slow(Model):
+        def __call__(self, examples_N1: Tensor) -> Tensor:
+            clock.now_s += 1.5
+            return super().__call__(examples_N1)
+
+    async with batcher_of(model := Slow(), {1: 1.0}, max_batch_size=1, clock=clock) as batcher:
+        for _ in range(3):
+            first = await hold(model, batcher)
+            behind = admit_each(batcher, 4, FAR_S)
+            put(batcher, behind, [1, 2, 3, 4])
+            model.gate.set()
+            await answers([*first, *behind])
+        first = await hold(model, batcher)
+        # By the curve alone, which follows by and by, the one that runs and this one take 2.7 s.
+        with pytest.raises(Overloaded, match="the answer is expected in"):
+            admit(batcher, 1, clock.now_s + 2.9)
+        model.gate.set()
+        await answers(first)
+        cancel(batcher, admit(batcher, 1, clock.now_s + 1.1))
+
+
+async def test_a_batch_that_cannot_be_done_in_time_is_not_begun_while_others_wait() -> None:
+    clock, model = Clock(), Model()
+    async with batcher_of(model, {1: 1.0}, max_batch_size=1, clock=clock) as batcher:
+        first = await hold(model, batcher)
+        late, other = admit(batcher, 1, clock.now_s + 2.5), admit(batcher, 1, FAR_S)
+        put(batcher, [*late, *other], [1, 2])
+        clock.now_s += 1.6  # The first took longer than predicted, and 0.9 s are left.
+        model.gate.set()
+        _, error, answer = await answers([*first, *late, *other])
+        assert isinstance(error, DeadlineExceeded)
+        assert answer == 2
+        assert model.batches == [[0], [2]]
+
+
+async def test_the_last_that_waits_is_tried_however_little_time_is_left() -> None:
+    clock, model = Clock(), Model()
+    async with batcher_of(model, {1: 1.0}, max_batch_size=1, clock=clock) as batcher:
+        first = await hold(model, batcher)
+        last = admit(batcher, 1, clock.now_s + 2.5)
+        model.gate.set()
+        await answers(first)
+        clock.now_s += 1.6
+        put(batcher, last, [1])
+        assert await answers(last) == [1]
