@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict
 from typing import Any
 
@@ -68,11 +69,8 @@ class Child:
         self._asked: asyncio.Future[None] | None = None
         self._excess = self._moving = 0
         self.channel = Channel(lambda message: on_message(self, message), lambda: on_end(self))
-        self._control, control = socket.socketpair()
-        handover, other = socket.socketpair()
+        self.process, self._control, handover = _start()
         self.giver = Giver(handover)
-        with control, other:
-            self.process = _start(control, other)
         self.channel.say(
             "start",
             number=number,
@@ -139,8 +137,21 @@ class Child:
         return self.process.returncode
 
 
-def _start(control: socket.socket, handover: socket.socket) -> "subprocess.Popen[bytes]":
-    numbers = [each.fileno() for each in (control, handover)]
+def _start() -> "tuple[subprocess.Popen[bytes], socket.socket, socket.socket]":
+    """Start a process; return it with this side's ends of its control and its handover."""
+    with ExitStack() as own_until_started, ExitStack() as passed:
+        own, others = [], []
+        for _ in range(2):
+            one, other = socket.socketpair()
+            own.append(own_until_started.enter_context(one))
+            others.append(passed.enter_context(other))
+        process = _run([other.fileno() for other in others])
+        own_until_started.pop_all()
+    control, handover = own
+    return process, control, handover
+
+
+def _run(numbers: list[int]) -> "subprocess.Popen[bytes]":
     # Signals are the supervisor's business; blocked, they cannot end a process that is not ready to ignore them.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
     try:
