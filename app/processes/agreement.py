@@ -6,7 +6,7 @@ everybody. Whoever is late does not hold up the others for ever.
 """
 
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection
 
 from models.repository import Current
@@ -30,9 +30,13 @@ class Agreement:
         self._clock = clock
         self._stands: defaultdict[str, dict[int, Current]] = defaultdict(dict)
         self._since_s: dict[tuple[str, Current], float] = {}
+        # How often each was told to let a version go, and has not said yet that it did.
+        self._letting_go: Counter[tuple[int, str, Current]] = Counter()
 
     def stand(self, worker: int, model: str, version: Current) -> None:
-        """Note that a worker could serve a version from now on."""
+        """Note that a worker could serve a version from now on, unless it is about to let it go."""
+        if self._letting_go[worker, model, version]:
+            return  # It said so before it heard of the refusal.
         self._stands[model][worker] = version
         self._since_s.setdefault((model, version), self._clock())
         self._forget()
@@ -46,8 +50,17 @@ class Agreement:
         self._forget()
         return True
 
+    def must_let_go(self, worker: int, model: str, version: Current) -> None:
+        """Note that a worker was told to let a version go: `has_let_go` follows."""
+        self._letting_go[worker, model, version] += 1
+
+    def has_let_go(self, worker: int, model: str, version: Current) -> None:
+        """Note that a worker did: to stand at that version is news again."""
+        self._letting_go -= Counter([(worker, model, version)])
+
     def remove(self, worker: int) -> None:
         """Note that a worker is gone."""
+        self._letting_go = Counter({key: count for key, count in self._letting_go.items() if key[0] != worker})
         for stands in self._stands.values():
             stands.pop(worker, None)
         self._forget()

@@ -18,6 +18,7 @@ Each is preceded by its length in bytes, as four of them, and has a `kind`:
       state     ready, body                    its own readiness, as /health/ready would tell it
       stand     model, version, manifest_sha256     it could serve this, the current version, from now on
       refuse    model, version, manifest_sha256, error, detail
+      let_go    model, version, manifest_sha256     the answer to `refuse`: what it said before of it is void
       figures   asked, figures                 what it measured; of itself, or because it was asked
       alive                                    said when there is nothing else to report
       others    request, figures               what all others measured is wanted, and this is the worker's own

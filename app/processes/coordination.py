@@ -31,6 +31,7 @@ class Coordination:
             "state": self._hear_state,
             "stand": self._hear_stand,
             "refuse": self._hear_refusal,
+            "let_go": self._hear_let_go,
             "figures": self._hear_figures,
             "others": self._hear_others,
         }
@@ -79,7 +80,7 @@ class Coordination:
         return all(live.get(model) in (None, current.version) for model, current in decided.items())
 
     def _hear_stand(self, child: Child, message: Message) -> None:
-        model, current = message["model"], Current(message["version"], message["manifest_sha256"])
+        model, current = message["model"], _current(message)
         self.agreement.stand(child.number, model, current)
         if self.agreement.decided.get(model) == current:
             child.channel.say("go", model=model, **asdict(current))
@@ -87,12 +88,16 @@ class Coordination:
             self.settle()
 
     def _hear_refusal(self, child: Child, message: Message) -> None:
-        current = Current(message["version"], message["manifest_sha256"])
-        if not self.agreement.refuse(message["model"], current):
+        model, current = message["model"], _current(message)
+        if not self.agreement.refuse(model, current):
             return
         for other in self.children.values():
             if other is not child:
                 other.channel.say(**message)
+                self.agreement.must_let_go(other.number, model, current)
+
+    def _hear_let_go(self, child: Child, message: Message) -> None:
+        self.agreement.has_let_go(child.number, message["model"], _current(message))
 
     def _hear_figures(self, child: Child, message: Message) -> None:
         child.hear_figures(message["figures"], asked=message["asked"])
@@ -129,6 +134,10 @@ class Coordination:
             self._readiness = readiness
             for child in self.children.values():
                 child.channel.say("service", ready=ready, body=readiness[1])
+
+
+def _current(message: Message) -> Current:
+    return Current(message["version"], message["manifest_sha256"])
 
 
 def _family(name: str, text: str, kind: str, value: float) -> Family:

@@ -106,9 +106,10 @@ class Siblings:
         self._served[model] = current
 
     def hear_refused(self, model: str, current: Current) -> None:
-        """Take note that a version was let go: to stand at it later is news."""
+        """Take note that a version was let go, and say so: to stand at it later is news."""
         if self._stands.get(model) == current:
             del self._stands[model]
+        self._say("let_go", model=model, **asdict(current))
 
     def hear_readiness(self, body: object, *, ready: bool) -> None:
         """Take note of the readiness of the whole service."""

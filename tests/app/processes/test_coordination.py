@@ -149,6 +149,32 @@ def test_a_refusal_is_passed_on_to_the_others_only(pair: tuple[Played, Played]) 
     assert not [each for each in two.heard if each["kind"] == "refuse"]
 
 
+def test_who_stood_at_a_version_before_it_heard_of_the_refusal_does_not_stand_at_it(
+    crew: Coordination, pair: tuple[Played, Played]
+) -> None:
+    one, two = pair
+    one.says("refuse", **V2, error="FileCorrupt", detail="why")
+    two.says("stand", **V2)  # The two messages cross.
+    two.says("let_go", **V2)
+    one.says("stand", **V2)  # It could load it after all; the other holds it no longer.
+    assert crew.agreement.decided["m"].version == "1"
+    two.says("stand", **V2)
+    assert crew.agreement.decided["m"].version == "2"
+
+
+def test_who_takes_the_place_of_one_that_had_to_let_go_may_stand_at_the_version(
+    crew: Coordination, pair: tuple[Played, Played]
+) -> None:
+    one, two = pair
+    one.says("refuse", **V2, error="FileCorrupt", detail="why")
+    two.dies()
+    replacement = Played(crew, 2, first=False)
+    replacement.serves("1")
+    for each in (one, replacement):
+        each.says("stand", **V2)
+    assert crew.agreement.decided["m"].version == "2"
+
+
 async def test_figures_are_those_of_all_of_the_dead_and_of_one_that_hangs_the_last_known(
     crew: Coordination, pair: tuple[Played, Played], monkeypatch: pytest.MonkeyPatch
 ) -> None:

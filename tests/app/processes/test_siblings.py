@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 
 import pytest
@@ -128,6 +128,7 @@ async def test_what_another_refused_is_let_go_and_shown(worker: Worker, shades: 
     second = shades.current("shades")
     await until(lambda: worker.stands[-1:] == [second.version])
     worker.let_go(second)
+    assert worker.said[-1] == ("let_go", {"model": "shades", **asdict(second)})
     assert worker.service.registry.refusals["shades"].detail == "elsewhere"
     worker.go(second)  # It has it no longer.
     assert worker.live == first
