@@ -5,6 +5,7 @@ processes each gets as far as the swap, and then waits until all have.
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -94,14 +95,16 @@ class Reloader:
         self._metrics = metrics
         self._consent = consent
         self._held: dict[str, Held] = {}
+        self._behind = asyncio.Event()
         # One load at a time: loading competes with serving for the processor and the device's memory.
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="load")
         self._failed: dict[str, Attempt] = {}
         self._draining: dict[Batcher, asyncio.Task[None]] = {}
 
     async def watch(self, interval_s: float) -> None:
-        """Look once, and then every `interval_s` seconds; 0 looks only once."""
+        """Look once, and then every `interval_s` seconds, or when the others went on; 0 looks only once."""
         while True:
+            self._behind.clear()
             try:
                 await self.look()
             except Exception:
@@ -109,7 +112,8 @@ class Reloader:
                 logger.exception("looking for new versions failed")
             if not interval_s:
                 return
-            await asyncio.sleep(interval_s)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._behind.wait(), interval_s)
 
     async def look(self) -> None:
         """Bring every model whose current version is not the live one up to date."""
@@ -129,10 +133,11 @@ class Reloader:
             self._consent.looked()
 
     def go(self, name: str, current: Current) -> None:
-        """Swap to a version that was waited with, now that the others do; on the event loop."""
-        held = self._held.get(name)
-        if held is not None and held.current == current:
+        """Swap to a version now that the others do, or load it if it is not waited with; on the event loop."""
+        if self._is_held(name, current):
             self._go_live(name, self._held.pop(name).loaded)
+        elif not self._is_live(name, current):
+            self._behind.set()
 
     def let_go(self, name: str, current: Current, refusal: Refusal) -> None:
         """Refuse a version that another worker process could not load; on the event loop."""
@@ -172,11 +177,10 @@ class Reloader:
             await self._go_live_with_others(name, Held(current, loaded), self._consent)
 
     async def _wanted(self, name: str) -> Current:
-        """What the others serve, for a model that is not live here yet; else the current version."""
-        if self._consent is not None and name not in self._registry.live:
-            served = self._consent.served(name)
-            if served is not None:
-                return served
+        """What the others serve, for one who is behind; else the current version."""
+        served = self._consent.served(name) if self._consent is not None else None
+        if served is not None and self._is_behind(name, served):
+            return served
         return await self._in_thread(lambda: self._repository.current(name))
 
     async def _go_live_with_others(self, name: str, held: Held, consent: Consent) -> None:
@@ -198,6 +202,12 @@ class Reloader:
     def _is_held(self, name: str, current: Current) -> bool:
         held = self._held.get(name)
         return held is not None and held.current == current
+
+    def _is_behind(self, name: str, served: Current) -> bool:
+        if name not in self._registry.live:
+            return True
+        # What cannot be loaded here must not keep a later version from being tried.
+        return not self._is_live(name, served) and self._is_due(name, served)
 
     def _is_live(self, name: str, current: Current) -> bool:
         live = self._registry.live.get(name)

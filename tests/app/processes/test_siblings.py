@@ -52,10 +52,12 @@ class Worker:
 
 
 @asynccontextmanager
-async def working(repository: Repository, **served: Current) -> AsyncIterator[Worker]:
+async def working(
+    repository: Repository, reload_interval_s: float = 0.02, **served: Current
+) -> AsyncIterator[Worker]:
     said: list[tuple[str, dict[str, object]]] = []
     others = Siblings(lambda kind, **fields: said.append((kind, fields)), served)
-    settings = Settings(models_dir=repository.root, reload_interval_s=0.02, cpu_threads=1, workers=2)
+    settings = Settings(models_dir=repository.root, reload_interval_s=reload_interval_s, cpu_threads=1, workers=2)
     service = Service(settings, others)
     others.tell_readiness_of(lambda: readiness(service))
     service.start()
@@ -120,6 +122,31 @@ async def test_others_that_went_on_meanwhile_are_followed(shades: Repository) ->
         await until(lambda: worker.stands == [second.version])
         worker.siblings.hear_served("shades", first)
         await until(lambda: worker.live == first.version)
+
+
+async def test_what_the_others_went_on_to_is_loaded_at_once_however_rarely_it_looks(shades: Repository) -> None:
+    async with working(shades, 3000, shades=shades.current("shades")) as worker:
+        await until(lambda: worker.service.registry.ready)
+        publish(shades, "shades", Always(1))
+        second = shades.current("shades")
+        publish(shades, "shades", Always(2))  # Current, but not what the others serve.
+        worker.go(second)
+        await until(lambda: worker.live == second.version)
+
+
+async def test_what_the_others_serve_and_it_cannot_load_does_not_keep_it_from_later_versions(
+    shades: Repository,
+) -> None:
+    first = shades.current("shades")
+    async with working(shades, 3000, shades=first) as worker:
+        await until(lambda: worker.service.registry.ready)
+        broken = publish(shades, "shades", Always(1))
+        (broken.directory / "model.ts.pt").write_bytes(b"")
+        worker.go(shades.current("shades"))
+        await until(lambda: "refuse" in [kind for kind, _ in worker.said])
+        third = publish(shades, "shades", Always(2)).manifest
+        await worker.service.reloader.look()
+        assert worker.stands == [first.version, third.version]
 
 
 async def test_what_another_refused_is_let_go_and_shown(worker: Worker, shades: Repository) -> None:
