@@ -52,16 +52,19 @@ class Registry:
 
     Args:
         configured_defaults: Kind of input -> name, from the settings; they win over the repository's.
+        required: The models without which nothing is ready; None: those that are there at the first look.
     """
 
-    def __init__(self, configured_defaults: Mapping[InputKind, str | None]) -> None:
+    def __init__(
+        self, configured_defaults: Mapping[InputKind, str | None], required: Iterable[str] | None = None
+    ) -> None:
         self.live: dict[str, LiveModel] = {}
         self.refusals: dict[str, Refusal] = {}
         self.names: set[str] = set()
         self.listed = False
         self.looked = False
         self.trouble: str | None = None
-        self._required: set[str] = set()
+        self.required = None if required is None else set(required)
         self.repository_defaults: Mapping[InputKind, str] = {}
         self._configured_defaults = configured_defaults
 
@@ -77,12 +80,12 @@ class Registry:
     def missing(self) -> set[str]:
         """The configured defaults, and the models there at the start, that are not live."""
         defaults = {name for name in self._configured_defaults.values() if name}
-        return (self._required | defaults) - set(self.live)
+        return ((self.required or set()) | defaults) - set(self.live)
 
     def list(self, names: Iterable[str]) -> None:
         """Take note of what the repository holds now; what is live stays known even if it is gone from there."""
         self.names = {*names, *self.live}
-        self._required = self._required & self.names if self.listed else self.names
+        self.required = self.names if self.required is None else self.required & self.names
         self.refusals = {name: refusal for name, refusal in self.refusals.items() if name in self.names}
         self.listed, self.trouble = True, None
 

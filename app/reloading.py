@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -35,6 +35,10 @@ class Consent(Protocol):
 
     def served(self, model: str) -> Current | None:
         """Which version of a model they serve, if it is known."""
+        ...
+
+    def require(self, models: Collection[str]) -> None:
+        """Tell without which models this process is not ready."""
         ...
 
     def stand(self, model: str, current: Current) -> None:
@@ -117,14 +121,7 @@ class Reloader:
 
     async def look(self) -> None:
         """Bring every model whose current version is not the live one up to date."""
-        try:
-            self._registry.list(await self._in_thread(self._repository.names))
-            self._registry.repository_defaults = await self._in_thread(self._repository.defaults)
-        except CurrentInvalid as error:
-            logger.error("the defaults of before are kept: %s", error)
-        except ModelsError as error:
-            logger.error("%s", error)
-            self._registry.trouble = str(error)
+        await self._list()
         self._held = {name: held for name, held in self._held.items() if name in self._registry.names}
         for name in sorted(self._registry.names):
             await self._bring_up_to_date(name)
@@ -154,6 +151,18 @@ class Reloader:
     def close(self) -> None:
         """Take up no further load; one in progress ends on its own."""
         self._loader.shutdown(wait=False, cancel_futures=True)
+
+    async def _list(self) -> None:
+        try:
+            self._registry.list(await self._in_thread(self._repository.names))
+            self._registry.repository_defaults = await self._in_thread(self._repository.defaults)
+        except CurrentInvalid as error:
+            logger.error("the defaults of before are kept: %s", error)
+        except ModelsError as error:
+            logger.error("%s", error)
+            self._registry.trouble = str(error)
+        if self._consent is not None and self._registry.required is not None:
+            self._consent.require(self._registry.required)
 
     async def _bring_up_to_date(self, name: str) -> None:
         current: Current | None = None

@@ -49,7 +49,10 @@ class Service:
         self.budget = BodyBudget(settings.max_buffered_bytes // settings.workers)
         self.device = choose_device(settings.device)
         self.repository = Repository(settings.models_dir)
-        self.registry = Registry({"image": settings.default_image_model, "text": settings.default_text_model})
+        self.registry = Registry(
+            {"image": settings.default_image_model, "text": settings.default_text_model},
+            siblings.required if siblings is not None else None,
+        )
         self.leaving = False
         self._workers = Workers(settings.cpu_threads or max(1, available_cpus() // settings.workers))
         self.predictor = Predictor(self.registry, self.metrics)

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict
 from typing import Any
@@ -32,6 +32,7 @@ class Child:
         number: Its place among the worker processes, from 1.
         settings: Of the whole service.
         served: Model -> the version that the others serve.
+        required: The models without which the others are not ready, if they have said so.
         first: It was started with the service, which is not ready without it.
         on_message: Told of what it says.
         on_end: Told once its channel is closed.
@@ -42,6 +43,7 @@ class Child:
         ready: Its models are live.
         in_step: In the versions that the others serve.
         body: What it says of its readiness.
+        required: The models without which it is not ready, once it has said so.
         figures: What it measured, when it last said so.
         failure: Why it could not start.
         turn: When it got its last connection; a number that grows.
@@ -52,6 +54,7 @@ class Child:
         number: int,
         settings: Settings,
         served: Mapping[str, Current],
+        required: Collection[str] | None,
         on_message: Callable[["Child", Message], None],
         on_end: Callable[["Child"], None],
         *,
@@ -62,6 +65,7 @@ class Child:
         self.serving = self.ready = False
         self.taking = self.in_step = True
         self.body: dict[str, Any] | None = None
+        self.required: list[str] | None = None
         self.figures: list[Family] = []
         self.failure: str | None = None
         self.turn = 0
@@ -76,6 +80,7 @@ class Child:
             number=number,
             settings=settings.model_dump(mode="json"),
             served={model: asdict(current) for model, current in served.items()},
+            required=None if required is None else list(required),
         )
 
     async def open(self) -> None:

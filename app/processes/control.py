@@ -3,7 +3,8 @@
 Each is preceded by its length in bytes, as four of them, and has a `kind`:
 
     supervisor -> worker
-      start     number, settings, decided      the first one; decided: model -> what the others serve
+      start     number, settings, served, required      the first one; model -> what the others serve, and the
+                                               models without which they are not ready; null: not known yet
       service   ready, body                    the readiness of the whole service; body: of who is not ready
       go        model, version, manifest_sha256      serve it: everyone can, or was waited for
       refuse    model, version, manifest_sha256, error, detail      let it go: another worker refused it
@@ -16,6 +17,7 @@ Each is preceded by its length in bytes, as four of them, and has a `kind`:
       failed    detail                         it cannot start, for this reason
       serving                                  connections may come
       state     ready, body                    its own readiness, as /health/ready would tell it
+      require   models                         without these it is not ready
       stand     model, version, manifest_sha256     it could serve this, the current version, from now on
       refuse    model, version, manifest_sha256, error, detail
       let_go    model, version, manifest_sha256     the answer to `refuse`: what it said before of it is void

@@ -29,6 +29,7 @@ class Coordination:
         self._tasks: set[asyncio.Task[None]] = set()
         self._heard: dict[str, Callable[[Child, Message], None]] = {
             "state": self._hear_state,
+            "require": self._hear_requirement,
             "stand": self._hear_stand,
             "refuse": self._hear_refusal,
             "let_go": self._hear_let_go,
@@ -67,6 +68,15 @@ class Coordination:
             for child in self.children.values():
                 child.channel.say("go", model=model, **asdict(current))
                 child.in_step = self._is_in_step(child)
+
+    @property
+    def required(self) -> list[str] | None:
+        """The models without which no worker process is ready; None if nobody has said so."""
+        known = (child.required for child in self.children.values())
+        return next((models for models in known if models is not None), None)
+
+    def _hear_requirement(self, child: Child, message: Message) -> None:
+        child.required = message["models"]
 
     def _hear_state(self, child: Child, message: Message) -> None:
         child.ready, child.body = message["ready"], message["body"]

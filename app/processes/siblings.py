@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict
 from typing import Protocol
 
@@ -29,12 +29,18 @@ class Siblings:
     Args:
         say: Sends a message to the supervisor.
         served: Model -> the version that the others serve.
+        required: The models without which the others are not ready; None if there are no others yet.
+
+    Attributes:
+        required: The same.
     """
 
-    def __init__(self, say: Say, served: Mapping[str, Current]) -> None:
+    def __init__(self, say: Say, served: Mapping[str, Current], required: Collection[str] | None = None) -> None:
+        self.required = required
         self._say = say
         self._served = dict(served)
         self._stands: dict[str, Current] = {}
+        self._requires: list[str] | None = None
         self._own_readiness: Callable[[], Ready] | None = None
         self._told: Ready | None = None
         self._all_ready = False
@@ -81,6 +87,12 @@ class Siblings:
     def tell_readiness_of(self, own_readiness: Callable[[], Ready]) -> None:
         """Say from where this process's own readiness is to be had."""
         self._own_readiness = own_readiness
+
+    def require(self, models: Collection[str]) -> None:
+        """Tell without which models this process is not ready, if that has changed."""
+        if self._requires != sorted(models):
+            self._requires = sorted(models)
+            self._say("require", models=self._requires)
 
     def stand(self, model: str, current: Current) -> None:
         """Tell that this version is current and could be served."""

@@ -91,10 +91,11 @@ class Supervisor:
                 child.process.wait()
 
     async def _start(self, number: int, *, first: bool) -> None:
-        served = self._coordination.agreement.decided
-        child = Child(number, self._settings, served, self._hear, self._hear_end, first=first)
+        crew = self._coordination
+        served, required = crew.agreement.decided, crew.required
+        child = Child(number, self._settings, served, required, self._hear, self._hear_end, first=first)
         self._alive.add(child)
-        self._coordination.add(child)
+        crew.add(child)
         asyncio.get_running_loop().add_reader(child.giver.fileno(), self._hear_handover, child)
         await child.open()
 

@@ -157,7 +157,7 @@ def main() -> int:
     logs.configure(settings.log_format, settings.log_level, worker=start["number"])
     served = {model: Current(**current) for model, current in start["served"].items()}
     channel = Channel(lambda message: server.hear(message), lambda: server.hear_the_end())
-    siblings = Siblings(channel.say, served)
+    siblings = Siblings(channel.say, served, start["required"])
     try:
         app = create_app(settings, siblings)
     except (DeviceUnavailable, ApiKeysInvalid) as error:

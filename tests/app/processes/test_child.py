@@ -19,6 +19,6 @@ def test_a_process_that_cannot_be_started_leaves_no_descriptor_open(
     monkeypatch.setattr(sys, "executable", str(tmp_path / "missing"))
     before = open_files()
     with pytest.raises(FileNotFoundError):
-        Child(1, Settings(models_dir=tmp_path), {}, lambda *_: None, lambda _: None, first=False)
+        Child(1, Settings(models_dir=tmp_path), {}, None, lambda *_: None, lambda _: None, first=False)
     # What pytest keeps of the failure keeps what it leaked from being collected.
     assert open_files() == before

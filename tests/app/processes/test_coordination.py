@@ -23,6 +23,7 @@ class Played:
         self.serving = self.in_step = True
         self.ready = False
         self.body: dict[str, Any] | None = None
+        self.required: list[str] | None = None
         self.figures: list[Family] = []
         self.heard: list[dict[str, Any]] = []
         self.channel = self
@@ -113,6 +114,17 @@ def test_while_one_is_replaced_the_others_keep_the_service_ready(
     assert not replacement.last("service")["ready"]
     replacement.serves("1")
     assert replacement.last("service")["ready"]
+
+
+def test_what_is_required_of_one_that_joins_is_what_the_others_require(crew: Coordination) -> None:
+    one, two = Played(crew, 1), Played(crew, 2)
+    required = [crew.required]
+    two.says("require", models=["m"])
+    required.append(crew.required)
+    for each in (one, two):
+        each.dies()
+        required.append(crew.required)
+    assert required == [None, ["m"], ["m"], None]
 
 
 def test_all_are_told_to_swap_once_the_last_stands_at_it(pair: tuple[Played, Played]) -> None:

@@ -85,6 +85,7 @@ async def worker(shades: Repository) -> AsyncIterator[Worker]:
 async def test_it_stands_at_what_it_loaded_and_swaps_when_all_do(worker: Worker, shades: Repository) -> None:
     first = shades.current("shades")
     assert worker.stands == [first.version]
+    assert ("require", {"models": ["shades"]}) in worker.said
     publish(shades, "shades", Always(1))
     second = shades.current("shades")
     await until(lambda: worker.stands == [first.version, second.version])

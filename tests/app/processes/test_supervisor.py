@@ -305,6 +305,18 @@ def test_a_replaced_worker_serves_what_the_others_do_and_what_the_killed_one_cou
     assert_swapped_together(answers, [good, *({answer.version for answer in answers} - {good})])
 
 
+def test_a_replaced_worker_is_ready_without_what_the_others_never_required(shades: Repository) -> None:
+    with process(shades.root, workers=2, reload_interval_s=0.05) as service:
+        service.until_ready()
+        later = shades.root / "later"
+        later.mkdir()
+        (later / "CURRENT").write_text("nonsense")
+        until(lambda: "later" in service.client.get("/health/ready").json()["models"])
+        os.kill(pids(service)[1], signal.SIGKILL)
+        until(lambda: metric(service, REPLACEMENTS) == 1)
+        until_both_serve(service)
+
+
 def test_sigterm_under_load_answers_everything_admitted_and_fails_readiness_first(models: Repository) -> None:
     with process(models.root, workers=2, drain_grace_s=2, drain_timeout_s=20) as service:
         service.until_ready()
