@@ -2,10 +2,10 @@
 
     giver, the supervisor                    taker, a worker process
       a byte, with the connection     ->       TAKEN, before anything of it is read
-      closes its own descriptor       <-
+      closes its own descriptor       <-       or REFUSED, having no room for a descriptor
       one fewer to count              <-       CLOSED, once it is over
 
-What the taker did not take before it ended is whole, and can be given to another.
+What the taker refused, or did not take before it ended, is whole, and can be given to another.
 """
 
 import asyncio
@@ -17,11 +17,13 @@ from collections.abc import Callable
 
 logger = logging.getLogger(__name__)
 
-GIVEN, TAKEN, CLOSED = b"g", b"t", b"c"
+GIVEN, TAKEN, REFUSED, CLOSED = b"g", b"t", b"r", b"c"
 # Connections taken in one round of the loop: what is open already must not wait for many.
 MOST_AT_ONCE = 16
 # Until what could not be said is tried again: the giver reads, or is gone.
 RETRY_S = 0.005
+# Whoever refused one gets none for so long: some of what it has open may be closed by then.
+FULL_S = 1.0
 REPORT_BYTES = 65_536
 # Descriptors that are received must not pass on to programs that are started.
 CLOSE_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
@@ -47,6 +49,8 @@ class Giver:
         self._clock = clock
         # A copy is kept of each until it is taken, with the time since when.
         self._untaken: deque[tuple[float, socket.socket]] = deque()
+        self._refused: list[socket.socket] = []
+        self._full_until_s = 0.0
 
     def fileno(self) -> int:
         """The descriptor to watch, for `hear`."""
@@ -56,6 +60,11 @@ class Giver:
     def waits_s(self) -> float:
         """How long the oldest connection that was not taken yet waits for it."""
         return self._clock() - self._untaken[0][0] if self._untaken else 0.0
+
+    @property
+    def full(self) -> bool:
+        """Whether the other end refused one a short while ago."""
+        return self._clock() < self._full_until_s
 
     def give(self, connection: socket.socket) -> bool:
         """Give a connection; False if the other end is gone or has no room, and then it is still the caller's."""
@@ -71,12 +80,17 @@ class Giver:
         """Take note of what the other end says; False once it is gone."""
         return self._receive() != b""
 
+    def take_back(self) -> list[socket.socket]:
+        """Return what was refused since the last call."""
+        refused, self._refused = self._refused, []
+        return refused
+
     def close(self) -> list[socket.socket]:
         """Give no more; return what was not taken."""
         while self._receive():
             pass
         self._sock.close()
-        untaken = [connection for _, connection in self._untaken]
+        untaken = [*self.take_back(), *(connection for _, connection in self._untaken)]
         self._untaken.clear()
         self.open_connections = 0
         return untaken
@@ -89,10 +103,18 @@ class Giver:
             return None
         except OSError:
             return b""
-        for _ in range(said.count(TAKEN)):
-            self._untaken.popleft()[1].close()
-        self.open_connections -= said.count(CLOSED)
+        # What is given is answered in that order.
+        for answer in said.replace(CLOSED, b""):
+            self._settle(self._untaken.popleft()[1], taken=answer == ord(TAKEN))
+        self.open_connections -= said.count(CLOSED) + said.count(REFUSED)
         return said
+
+    def _settle(self, connection: socket.socket, *, taken: bool) -> None:
+        if taken:
+            connection.close()
+            return
+        self._refused.append(connection)
+        self._full_until_s = self._clock() + FULL_S
 
 
 class Taker:
@@ -139,12 +161,11 @@ class Taker:
             if not given:
                 self.close()
                 break
-            self._unsaid += TAKEN
+            self._unsaid += TAKEN if descriptors else REFUSED
             if descriptors:
                 taken.append(socket.socket(fileno=descriptors[0]))
             else:
-                self._unsaid += CLOSED
-                logger.error("a connection was lost: the process has as many files open as it may (ulimit -n)")
+                logger.error("a connection is refused: the process has as many files open as it may (ulimit -n)")
         # Before anything of them is read: from here on they are this process's alone.
         self._tell()
         for connection in taken:

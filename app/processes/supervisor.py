@@ -102,7 +102,8 @@ class Supervisor:
     # Connections.
 
     def _place(self, connection: socket.socket) -> bool:
-        taking = [child for child in self._coordination.children.values() if child.serving and child.taking]
+        children = self._coordination.children.values()
+        taking = [child for child in children if child.serving and child.taking and not child.giver.full]
         for child in by_preference(taking):
             if child.giver.give(connection):
                 child.turn = next(self._turns)
@@ -112,7 +113,10 @@ class Supervisor:
     def _hear_handover(self, child: Child) -> None:
         if not child.giver.hear():
             self._end_handover(child)
-        elif self._served:
+            return
+        for connection in child.giver.take_back():
+            self._acceptor.place(connection)
+        if self._served:
             self._acceptor.resume()
 
     def _end_handover(self, child: Child) -> None:
@@ -131,6 +135,8 @@ class Supervisor:
             await asyncio.sleep(TICK_S)
             self._coordination.settle()
             self._even_out()
+            if self._served:
+                self._acceptor.resume()  # Who was full may not be any more.
 
     def _even_out(self) -> None:
         children = self._coordination.children.values()

@@ -1,13 +1,15 @@
 """Connections handed from one end to the other, within one process."""
 
 import asyncio
+import os
+import resource
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from app.processes.handover import Giver, Taker
+from app.processes.handover import FULL_S, Giver, Taker
 from tests.servers import PATIENCE_S
 
 pytestmark = pytest.mark.anyio
@@ -78,6 +80,44 @@ async def test_what_was_not_taken_can_be_given_to_another(connect: Connect) -> N
     assert not giver.hear()
     (left,) = giver.close()
     assert left.recv(5) == b"asked"
+
+
+@contextmanager
+def no_descriptor_free() -> Iterator[None]:
+    """Let this process open no file, as one that has as many open as it may."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest_free = os.dup(0)
+    os.close(lowest_free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+async def test_one_without_a_descriptor_to_spare_refuses_and_what_it_refused_is_whole(connect: Connect) -> None:
+    clock = Clock()
+    own, other = socket.socketpair()
+    giver = Giver(own, clock)
+    taken: list[socket.socket] = []
+    client, accepted = connect()
+    client.sendall(b"asked")
+    taker = Taker(other, taken.append)
+    with no_descriptor_free():
+        assert giver.give(accepted)
+        await until(giver, lambda: giver.waits_s == 0.0 and giver.open_connections == 0)
+    assert taken == []
+    (refused,) = giver.take_back()
+    assert giver.take_back() == []
+    full = [giver.full]
+    clock.now_s = FULL_S
+    assert [*full, giver.full] == [True, False]
+    assert giver.give(refused)
+    await until(giver, lambda: len(taken) == 1)
+    assert taken[0].recv(5) == b"asked"
+    taken[0].close()
+    taker.close()
+    assert giver.close() == []
 
 
 async def test_nothing_is_given_to_one_that_is_gone_or_takes_nothing(connect: Connect) -> None:

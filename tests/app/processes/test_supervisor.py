@@ -4,6 +4,7 @@ import functools
 import itertools
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -151,6 +152,11 @@ def assert_swapped_together(answers: list[Answer], versions: list[str]) -> None:
         assert last_s - first_s < SAME_VERSION_WITHIN_S
 
 
+def lowest_free_descriptor(pid: int) -> int:
+    taken = {int(each.name) for each in Path(f"/proc/{pid}/fd").iterdir()}
+    return next(number for number in itertools.count() if number not in taken)
+
+
 def until_both_serve(service: Process) -> None:
     until(lambda: metric(service, "lantern_worker_processes") == 2)
 
@@ -240,6 +246,20 @@ def test_a_worker_that_hangs_holds_up_neither_metrics_nor_new_connections(pair: 
     finally:
         os.kill(pid, signal.SIGCONT)
     assert metric(pair, "lantern_requests_total") > before
+
+
+def test_connections_go_past_a_worker_that_has_no_descriptor_to_spare(pair: Process) -> None:
+    pid = pids(pair)[1]
+    limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (lowest_free_descriptor(pid), limits[1]))
+    try:
+        with ExitStack() as stack:
+            for _ in range(8):
+                client = stack.enter_context(httpx.Client(base_url=pair.client.base_url, timeout=30))
+                assert client.post("/predict", content=png(0), headers=PNG).status_code == 200
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+    assert any("a connection is refused" in line for line in list(pair.lines))
 
 
 def test_all_swap_to_a_new_version_together_under_load(pair: Process, models: Repository) -> None:
