@@ -1,5 +1,6 @@
 """Several worker processes behind one port, as `python -m app` runs them."""
 
+import asyncio
 import functools
 import itertools
 import json
@@ -22,6 +23,9 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from app.processes.child import Child
+from app.processes.supervisor import Supervisor
+from app.settings import Settings
 from models.manifest import Source
 from models.repository import Repository
 from tests.bundles import Always, publish
@@ -152,6 +156,11 @@ def assert_swapped_together(answers: list[Answer], versions: list[str]) -> None:
         assert last_s - first_s < SAME_VERSION_WITHIN_S
 
 
+def children(service: Process) -> set[int]:
+    pid = service.popen.pid
+    return {int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
+
+
 def lowest_free_descriptor(pid: int) -> int:
     taken = {int(each.name) for each in Path(f"/proc/{pid}/fd").iterdir()}
     return next(number for number in itertools.count() if number not in taken)
@@ -228,6 +237,17 @@ def test_a_worker_that_is_killed_takes_only_its_own_requests_with_it_and_is_repl
         assert {answer.status for answer in each.answers} == {200}
         # A client whose connection was the other's lost nothing; one of the killed one's, what was in flight.
         assert len(each.failed) <= (workers[asked[each.name]] == killed), each.failed
+
+
+def test_one_that_is_killed_while_another_is_being_replaced_is_replaced_too(pair: Process) -> None:
+    running, replaced = pids(pair), metric(pair, REPLACEMENTS)
+    os.kill(running[1], signal.SIGKILL)
+    until(lambda: bool(children(pair) - {*running.values()}))
+    os.kill(running[2], signal.SIGKILL)
+    until(lambda: not children(pair) & {*running.values()})
+    until_both_serve(pair)
+    assert metric(pair, REPLACEMENTS) == replaced + 2
+    assert pair.until_ready().client.post("/predict", content=png(0), headers=PNG).status_code == 200
 
 
 def test_a_worker_that_hangs_holds_up_neither_metrics_nor_new_connections(pair: Process) -> None:
@@ -364,6 +384,30 @@ def test_a_signal_to_the_whole_group_drains_once_and_a_second_one_exits_at_once(
         assert service.client.get("/health/live").status_code == 200
         os.killpg(service.popen.pid, signal.SIGTERM)
         assert service.wait() == 0
+
+
+def test_a_signal_while_they_are_being_started_starts_no_more(
+    shades: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = []
+    begin_to_talk = Child.open
+
+    async def open_and_be_told_to_stop(child: Child) -> None:
+        await begin_to_talk(child)
+        started.append(child.number)
+        if child.number == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+            await asyncio.to_thread(child.process.wait)  # Killed, having nothing to answer.
+
+    monkeypatch.setattr(Child, "open", open_and_be_told_to_stop)
+    assert Supervisor(Settings(models_dir=shades.root, port=0, workers=2)).run() == 0
+    assert started == [1]
+
+
+def test_one_that_dies_twice_before_any_serves_does_not_end_the_service(shades: Repository) -> None:
+    with process(shades.root, module="tests.dying", workers=2) as service:
+        until_both_serve(service)
+        assert metric(service, REPLACEMENTS) == 2
 
 
 def run_app(*arguments: str) -> "subprocess.CompletedProcess[str]":
