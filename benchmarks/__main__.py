@@ -21,9 +21,10 @@ from typing import TypeVar
 
 import torch
 
+from benchmarks.load import allow_connections
 from benchmarks.report import markdown, plot
 from benchmarks.results import Limit, Results
-from benchmarks.rounds import CAPACITY_CONNECTIONS, Plan, Round, noting
+from benchmarks.rounds import Plan, Round, noting
 from benchmarks.servers import LIMITS, OURS, SERVERS, Server
 from benchmarks.workloads import ROOT, WORKLOADS, Place, Workload, lay_out
 from training.machine import this_machine
@@ -38,7 +39,7 @@ def main() -> None:
     options = _options()
     results = Results(machine=this_machine(torch.device("cpu")), started_at=datetime.now(UTC))
     servers = installed(options.servers, results)
-    plan = Plan(options.connections, options.seconds, options.open_loop)
+    plan = Plan(options.connections, options.seconds, options.open_loop, allow_connections())
     options.output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
         places = {workload.name: lay_out(workload, Path(scratch)) for workload in options.workloads}
@@ -113,10 +114,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=4 if quick else 8, help="of each load")
     parser.add_argument("--open-loop", action=argparse.BooleanOptionalAction, default=not quick)
     parser.add_argument("--output", type=Path, default=Path("runs/benchmarks"))
-    options = parser.parse_args()
-    if options.open_loop and CAPACITY_CONNECTIONS not in options.connections:
-        parser.error(f"--open-loop wants {CAPACITY_CONNECTIONS} among --connections, which tells the capacity")
-    return options
+    return parser.parse_args()
 
 
 def _some(known: dict[str, Each]) -> Callable[[str], list[Each]]:

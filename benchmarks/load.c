@@ -310,11 +310,12 @@ static void take(Connection *connection, const char *bytes, size_t count) {
             connection->head[connection->head_size] = 0;
             size_t size = connection->head_size;
             if (size >= 4 && !memcmp(connection->head + size - 4, "\r\n\r\n", 4)) {
+                bool sent_whole = connection->sent == connection->request->size;
                 begin_body(connection);
-                /* What is left of the request cannot be followed by another. */
-                if (connection->sent < connection->request->size) connection->must_close = true;
+                /* No other request can follow a part of one. */
+                if (!sent_whole) connection->must_close = true;
                 if (connection->status == 100) {
-                    connection->stage = HEAD;
+                    connection->stage = sent_whole ? HEAD : SENDING;
                     connection->head_size = 0;
                 } else if (connection->stage == FIXED && connection->left == 0) {
                     answered(connection);

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import resource
 import shutil
 import subprocess
 import tempfile
@@ -15,6 +16,11 @@ BUILD = Path(__file__).with_name(".build")
 FLAGS = ("-O2", "-Wall", "-Wextra", "-lm")
 # How long after an open loop's end its last answers are waited for.
 PATIENCE_S = 10.0
+# Linux has 28,232 ports for them.
+MOST_CONNECTIONS = 24_000
+# Some programs take memory for each file that they may open.
+MOST_FILES = 65_536
+OTHER_FILES = 500
 
 
 class CompilerMissing(Exception):
@@ -103,6 +109,18 @@ class Outcome(BaseModel):
     def failed(self) -> int:
         """Answers that are neither good nor a refusal."""
         return sum(self.statuses.values()) - self.accepted_ms.count - self.refused
+
+
+def allow_connections() -> int:
+    """Let this process, and with it the client and the servers, hold as many files as the system lets them.
+
+    Returns:
+        The most connections that a load may then have.
+    """
+    _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    files = MOST_FILES if most_files == resource.RLIM_INFINITY else min(most_files, MOST_FILES)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, most_files))
+    return min(MOST_CONNECTIONS, files - OTHER_FILES)
 
 
 def load(port: int, requests: Sequence[bytes], pattern: Pattern) -> Outcome:

@@ -1,5 +1,6 @@
 """One round of a workload: each server in turn is started, loaded and stopped; one that fails stops no other."""
 
+import math
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -13,10 +14,10 @@ from benchmarks.servers import LIMITS, VARIANTS, Running, Server, ServerFailed, 
 from benchmarks.workloads import Place, Workload
 
 WARMUP_S = 2.0
-CAPACITY_CONNECTIONS = 32
 SHARES = (0.5, 0.8, 1.2, 2.0)
 DEADLINE_MS = 500.0
-MOST_CONNECTIONS = 2000
+# A Poisson process brings more than its mean, at times.
+SPARE = 1.2
 
 
 @dataclass(frozen=True)
@@ -27,11 +28,24 @@ class Plan:
         connections: Of the closed loops, one after the other.
         seconds: Of each load.
         open_loop: Whether open loops follow, at shares of what the closed ones reached.
+        most_connections: Of an open loop.
     """
 
     connections: Sequence[int]
     seconds: float
     open_loop: bool
+    most_connections: int
+
+    def open(self, rate: float) -> Pattern:
+        """An open loop whose last request still finds a connection if none was answered, where so many may be."""
+        enough = math.ceil(SPARE * rate * (WARMUP_S + self.seconds))
+        return Pattern(
+            connections=min(enough, self.most_connections),
+            seconds=self.seconds,
+            warmup_s=WARMUP_S,
+            rate=rate,
+            deadline_ms=DEADLINE_MS,
+        )
 
 
 @contextmanager
@@ -78,7 +92,7 @@ class Round:
                 _check_label(process, label)
             closed = self._load_closed(process)
             if self.plan.open_loop and server not in LIMITS:
-                self._load_open(process, closed[self.plan.connections.index(CAPACITY_CONNECTIONS)].per_s)
+                self._load_open(process, max(outcome.per_s for outcome in closed))
             start = Start(
                 workload=self.workload.name,
                 server=server.name,
@@ -96,18 +110,11 @@ class Round:
         return [self._load(process, pattern) for pattern in patterns]
 
     def _load_open(self, process: Running, capacity_per_s: float) -> None:
-        """Load at shares of what the server itself reached in a closed loop, in this very round."""
+        """Load at shares of the most that the server itself reached in a closed loop, in this very round."""
         if not capacity_per_s:
             raise process.failure("it answered nothing well, so that there is no capacity to take shares of")
         for share in SHARES:
-            pattern = Pattern(
-                connections=MOST_CONNECTIONS,
-                seconds=self.plan.seconds,
-                warmup_s=WARMUP_S,
-                rate=share * capacity_per_s,
-                deadline_ms=DEADLINE_MS,
-            )
-            self._load(process, pattern, share)
+            self._load(process, self.plan.open(share * capacity_per_s), share)
 
     def _load(self, process: Running, pattern: Pattern, share: float | None = None) -> Outcome:
         server, content_type = process.server, self.workload.content_type

@@ -1,6 +1,7 @@
 """The load client against servers whose behaviour is known to the byte and to the millisecond."""
 
 import asyncio
+import resource
 import shutil
 import threading
 from collections.abc import Awaitable, Callable, Iterator
@@ -8,7 +9,7 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
-from benchmarks.load import Outcome, Pattern, load, post
+from benchmarks.load import Outcome, Pattern, allow_connections, load, post
 
 pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="the load client needs a C compiler")
 
@@ -30,17 +31,13 @@ def answering(answer: Answer) -> Iterator[int]:
     """Serve in a thread: `answer` gets each request's head, and says whether the connection is kept."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            kept = True
-            while kept:
-                head = await reader.readuntil(b"\r\n\r\n")
-                assert await reader.readexactly(len(BODY)) == BODY
-                kept = await answer(head, writer)
-                await writer.drain()
-        except (asyncio.IncompleteReadError, asyncio.CancelledError, ConnectionError):
-            pass
-        finally:
-            writer.close()
+        kept = True
+        while kept:
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert await reader.readexactly(len(BODY)) == BODY
+            kept = await answer(head, writer)
+            await writer.drain()
+        writer.close()
 
     with serving(serve) as port:
         yield port
@@ -48,12 +45,19 @@ def answering(answer: Answer) -> Iterator[int]:
 
 @contextmanager
 def serving(serve: Serve) -> Iterator[int]:
-    """Give each connection to `serve`, in a thread."""
+    """Give each connection to `serve`, in a thread, until one of the two ends."""
+
+    async def served(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(asyncio.IncompleteReadError, asyncio.CancelledError, ConnectionError):
+            await serve(reader, writer)
+        if not writer.transport.is_closing():
+            writer.transport.abort()
+
     ready = threading.Event()
     running: list[tuple[int, asyncio.AbstractEventLoop, asyncio.Event]] = []
 
     async def main() -> None:
-        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        server = await asyncio.start_server(served, "127.0.0.1", 0)
         running.append((server.sockets[0].getsockname()[1], asyncio.get_running_loop(), asyncio.Event()))
         ready.set()
         await running[0][2].wait()
@@ -140,10 +144,8 @@ def test_a_connection_is_not_used_again_when_its_request_was_not_taken_whole() -
         await reader.readuntil(b"\r\n\r\n")
         writer.write(BUSY)
         # Whatever comes still belongs to that request.
-        with suppress(ConnectionError):
-            while await reader.read(1 << 20):
-                pass
-        writer.close()
+        while await reader.read(1 << 20):
+            pass
 
     with serving(refuse) as port:
         large = post("/predict", b"x" * 50_000_000, "image/jpeg")
@@ -151,6 +153,35 @@ def test_a_connection_is_not_used_again_when_its_request_was_not_taken_whole() -
 
     assert outcome.statuses[503] > 1
     assert (outcome.broken, outcome.connects) == (0, outcome.statuses[503] + 1)
+
+
+def test_a_request_goes_on_after_the_server_said_continue() -> None:
+    large = 20_000_000
+
+    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            await reader.readexactly(large)
+            writer.write(GOOD)
+
+    with serving(take) as port:
+        outcome = load(port, [post("/predict", b"x" * large, "image/jpeg")], Pattern(connections=1, seconds=1))
+
+    assert outcome.statuses[200] > 1
+    assert (outcome.broken, outcome.connects) == (0, 1)
+
+
+def test_files_are_allowed_for_as_many_connections_as_an_open_loop_may_have() -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (1024, before[1]))
+        most = allow_connections()
+
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > most
+        assert most == 24_000 or before[1] < 24_500
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def test_a_lost_connection_is_told() -> None:
