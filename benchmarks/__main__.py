@@ -22,11 +22,12 @@ from typing import TypeVar
 import torch
 
 from benchmarks.load import allow_connections
+from benchmarks.places import Place, lay_out
 from benchmarks.report import markdown, plot
 from benchmarks.results import Limit, Results
 from benchmarks.rounds import Plan, Round, noting
 from benchmarks.servers import LIMITS, OURS, SERVERS, Server
-from benchmarks.workloads import ROOT, WORKLOADS, Place, Workload, lay_out
+from benchmarks.workloads import ROOT, WORKLOADS, Mix, Workload
 from training.machine import this_machine
 
 QUICK_SERVERS = ("lantern", "lantern-auto", "lantern-workers", "fastapi", "litserve")
@@ -46,13 +47,13 @@ def main() -> None:
         for number in range(options.rounds):
             for workload in options.workloads:
                 place = places[workload.name]
-                results.limits.append(_limit(number, workload, place, workload.bodies()))
+                results.limits += _limits(number, workload, place)
                 Round(results, number, workload, place, plan).measure((*LIMITS, *servers))
                 _write(results, options.output)
     print(markdown(results))
     for path in plot(results, options.output):
         print(path)
-    if failed := {absence.server for absence in results.absences} & {server.name for server in OURS}:
+    if failed := {each.server for each in results.absences if each.failed} & {server.name for server in OURS}:
         sys.exit(f"failed: {', '.join(sorted(failed))}")
 
 
@@ -66,7 +67,24 @@ def installed(servers: Sequence[Server], results: Results) -> list[Server]:
     return found
 
 
-def _limit(round_: int, workload: Workload, place: Place, bodies: Sequence[bytes]) -> Limit:
+def _limits(round_: int, workload: Workload | Mix, place: Place) -> list[Limit]:
+    """Those of each model."""
+    alone = len(workload.parts) == 1
+    found = []
+    for part, where in zip(workload.parts, place.each, strict=True):
+        model_per_s, decode_per_s = _limits_per_s(where, part.bodies())
+        limit = Limit(
+            workload=workload.name,
+            round=round_,
+            model=None if alone else part.model,
+            model_per_s=model_per_s,
+            decode_per_s=decode_per_s,
+        )
+        found.append(limit)
+    return found
+
+
+def _limits_per_s(place: Place, bodies: Sequence[bytes]) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
     files = [place.folder / f"body-{index}" for index in range(len(bodies))]
     for file, body in zip(files, bodies, strict=True):
         file.write_bytes(body)
@@ -83,7 +101,7 @@ def _limit(round_: int, workload: Workload, place: Place, bodies: Sequence[bytes
         )
         for what in ("model", "decode")
     )
-    return Limit(workload=workload.name, round=round_, model_per_s=model, decode_per_s=decode)
+    return model, decode
 
 
 def _write(results: Results, directory: Path) -> None:

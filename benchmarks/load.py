@@ -6,7 +6,9 @@ import resource
 import shutil
 import subprocess
 import tempfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -156,6 +158,29 @@ def load(port: int, requests: Sequence[bytes], pattern: Pattern) -> Outcome:
     if done.returncode:
         raise LoadFailed(done.stderr.strip())
     return Outcome.model_validate(json.loads(done.stdout))
+
+
+def load_together(port: int, streams: Sequence[Sequence[bytes]], pattern: Pattern) -> list[Outcome]:
+    """Send several streams of requests at the same time, each over an even share of the connections."""
+    share = pattern.model_copy(update={"connections": pattern.connections // len(streams)})
+    with ThreadPoolExecutor(len(streams)) as pool:
+        return list(pool.map(lambda requests: load(port, requests, share), streams))
+
+
+def together(outcomes: Sequence[Outcome]) -> Outcome:
+    """Add up what came of several streams; percentiles of all of them together are not known."""
+    if len(outcomes) == 1:
+        return outcomes[0]
+    counted = ("begun", "in_time", "broken", "unanswered", "connects")
+    return Outcome(
+        seconds=max(outcome.seconds for outcome in outcomes),
+        statuses=dict(sum((Counter(outcome.statuses) for outcome in outcomes), Counter())),
+        samples={status: text for outcome in outcomes for status, text in outcome.samples.items()},
+        accepted_ms=Latencies(count=sum(outcome.accepted_ms.count for outcome in outcomes)),
+        refused_ms=Latencies(count=sum(outcome.refused_ms.count for outcome in outcomes)),
+        begun_late_ms=Latencies(count=sum(outcome.begun_late_ms.count for outcome in outcomes)),
+        **{name: sum(getattr(outcome, name) for outcome in outcomes) for name in counted},
+    )
 
 
 def post(path: str, body: bytes, content_type: str, headers: Mapping[str, str] | None = None) -> bytes:

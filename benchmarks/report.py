@@ -1,16 +1,17 @@
 """A run's results as Markdown tables, and as plots of throughput against latency."""
 
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 from benchmarks.load import Outcome
-from benchmarks.results import Absence, Results
+from benchmarks.results import Absence, Limit, Results
 
 # Of a deadline of 500 ms that much may be the client's.
 CLIENT_LATE_MS = 50.0
 
 Row = Sequence[str]
+NOBODY: Mapping[str, str] = {}
 
 
 def markdown(results: Results) -> str:
@@ -35,8 +36,9 @@ def plot(results: Results, directory: Path) -> list[Path]:
     from matplotlib import pyplot
 
     drawn = []
-    # Only what was answered has a place on axes that are logarithmic.
-    for workload in dict.fromkeys(point.workload for point in results.points if point.outcome.accepted_ms.count):
+    # Only known latencies have a place on axes that are logarithmic.
+    known_of = [point.workload for point in results.points if point.model is None and _p99(point.outcome)]
+    for workload in dict.fromkeys(known_of):
         figure, axes = pyplot.subplots(figsize=(7, 4.5))
         for server in _servers(results, workload):
             points = [
@@ -61,6 +63,7 @@ def plot(results: Results, directory: Path) -> list[Path]:
 
 def _workload(results: Results, workload: str) -> str:
     parts = [f"## {workload}", _closed(results, workload)]
+    parts += [_closed_of(results, workload, model) for model in _models(results, workload)]
     if any(point.share is not None for point in results.points if point.workload == workload):
         parts.append(_open(results, workload))
     parts += [_starts(results, workload), _limits(results, workload)]
@@ -69,19 +72,31 @@ def _workload(results: Results, workload: str) -> str:
 
 
 def _closed(results: Results, workload: str) -> str:
+    models = _models(results, workload)
+    title = "Closed loop: requests a second (p50/p99 in ms)."
+    if models:
+        title = f"Closed loop, connections shared evenly among {' and '.join(models)}: requests a second in all."
+    absent = {absence.server: "failed" if absence.failed else "cannot" for absence in results.absent(workload)}
+    return f"{title}\n\n{_closed_table(results, workload, None, absent)}"
+
+
+def _closed_of(results: Results, workload: str, model: str) -> str:
+    title = f"Those to {model}: requests a second (p50/p99 in ms)."
+    return f"{title}\n\n{_closed_table(results, workload, model, NOBODY)}"
+
+
+def _closed_table(results: Results, workload: str, model: str | None, absent: Mapping[str, str]) -> str:
     columns = {
-        f"{count} connections": partial(results.closed, workload, connections=count)
+        f"{count} connections": partial(results.closed, workload, connections=count, model=model)
         for count in _connections(results, workload)
     }
 
     def cell(outcomes: Sequence[Outcome]) -> str:
         per_s, p50, p99 = (results.median(outcomes, figure) for figure in (_per_s, _p50, _p99))
-        return f"{_number(per_s)} ({_number(p50)}/{_number(p99)}){_failures(outcomes)}"
+        latency = "" if outcomes and p50 is None else f" ({_number(p50)}/{_number(p99)})"
+        return f"{_number(per_s)}{latency}{_failures(outcomes)}"
 
-    title = "Closed loop: requests a second (p50/p99 in ms)."
-    failed = {absence.server for absence in results.absent(workload)}
-    table = _by_server([*_servers(results, workload), *sorted(failed)], columns, cell, failed)
-    return f"{title}\n\n{table}"
+    return _by_server([*_servers(results, workload), *sorted(absent)], columns, cell, absent)
 
 
 def _open(results: Results, workload: str) -> str:
@@ -107,25 +122,27 @@ def _by_server(
     servers: Sequence[str],
     columns: Mapping[str, Callable[[str], Sequence[Outcome]]],
     cell: Callable[[Sequence[Outcome]], str],
-    failed: Container[str] = (),
+    absent: Mapping[str, str] = NOBODY,
 ) -> str:
-    """Tabulate a row for each server that has outcomes or failed: what `cell` says of those of each column."""
+    """Tabulate a row for each server that has outcomes or is absent: what `cell` says of those of each column."""
     rows = []
     for server in dict.fromkeys(servers):
         found = [outcomes_of(server) for outcomes_of in columns.values()]
-        if server in failed:
-            rows.append([f"{server} (failed)", *map(cell, found)])
+        if server in absent:
+            rows.append([f"{server} ({absent[server]})", *map(cell, found)])
         elif any(found):
             rows.append([server, *map(cell, found)])
     return _table(["server", *columns], rows)
 
 
 def _absences(absences: Sequence[Absence]) -> list[str]:
-    """Tell each failure with the last lines of the server's log."""
-    return [f"{_failure(absence)}\n\n{_block(absence.log)}".rstrip() for absence in absences]
+    """Tell each one, with the last lines of the server's log."""
+    return [f"{_reason(absence)}\n\n{_block(absence.log)}".rstrip() for absence in absences]
 
 
-def _failure(absence: Absence) -> str:
+def _reason(absence: Absence) -> str:
+    if not absence.failed:
+        return f"{absence.server} is not made for it: {absence.why}"
     when = "" if absence.round is None else f" in round {absence.round + 1}"
     return f"{absence.server} failed{when}: {absence.why}"
 
@@ -151,14 +168,25 @@ def _limits(results: Results, workload: str) -> str:
     mine = [limit for limit in results.limits if limit.workload == workload]
     if not mine:
         return ""
-    rows = []
-    for form in mine[0].model_per_s:
-        limit = sorted(mine, key=lambda each: each.combined_per_s(form))[len(mine) // 2]
-        way, model_per_s = max(limit.model_per_s[form].items(), key=lambda each: each[1])
-        decode_per_s = max(limit.decode_per_s.values())
-        rows.append([form, f"{model_per_s:.0f}", way, f"{decode_per_s:.0f}", f"{limit.combined_per_s(form):.0f}"])
     head = ["limits, items a second", "the model alone", "at its fastest", "decoding alone", "both"]
-    return _table(head, rows)
+    models = dict.fromkeys(limit.model for limit in mine)
+    of_each = ([limit for limit in mine if limit.model == model] for model in models)
+    return _table(head, [_limit(of_one, form) for of_one in of_each for form in of_one[0].model_per_s])
+
+
+def _limit(limits: Sequence[Limit], form: str) -> Row:
+    """Tell the limits of a form of one model, in the median round."""
+    limit = sorted(limits, key=lambda each: each.combined_per_s(form))[len(limits) // 2]
+    name = form if limit.model is None else f"{limit.model}, {form}"
+    way, model_per_s = max(limit.model_per_s[form].items(), key=lambda each: each[1])
+    decode_per_s = max(limit.decode_per_s.values())
+    return [name, f"{model_per_s:.0f}", way, f"{decode_per_s:.0f}", f"{limit.combined_per_s(form):.0f}"]
+
+
+def _models(results: Results, workload: str) -> list[str]:
+    """Those of a mix; none of a workload with only one."""
+    models = (point.model for point in results.points if point.workload == workload)
+    return list(dict.fromkeys(model for model in models if model is not None))
 
 
 def _servers(results: Results, workload: str) -> list[str]:

@@ -16,6 +16,7 @@ class Point(BaseModel):
 
     Attributes:
         round: Servers take turns within a round, so that ratios are of the same minutes.
+        model: Of a mix, whose requests alone are counted; None is those of all.
         share: Of the server's own capacity, of an open loop.
     """
 
@@ -23,6 +24,7 @@ class Point(BaseModel):
     server: str
     round: int
     pattern: Pattern
+    model: str | None = None
     share: float | None = None
     outcome: Outcome
 
@@ -43,6 +45,7 @@ class Absence(BaseModel):
     Attributes:
         workload: Where it is missed; None is everywhere.
         round: Likewise.
+        failed: Or else it is not made for it.
         log: The last lines of what the server said.
     """
 
@@ -50,14 +53,20 @@ class Absence(BaseModel):
     server: str
     round: int | None
     why: str
+    failed: bool = True
     log: str = ""
 
 
 class Limit(BaseModel):
-    """What the model and the decoding alone reach, items a second, by the way they are run."""
+    """What the model and the decoding alone reach, items a second, by the way they are run.
+
+    Attributes:
+        model: Which, of a mix.
+    """
 
     workload: str
     round: int
+    model: str | None = None
     model_per_s: dict[str, dict[str, float]]
     decode_per_s: dict[str, float]
 
@@ -77,13 +86,13 @@ class Results(BaseModel):
     limits: list[Limit] = []
     absences: list[Absence] = []
 
-    def closed(self, workload: str, server: str, connections: int) -> list[Outcome]:
-        """Outcomes of a closed loop, a round each."""
+    def closed(self, workload: str, server: str, connections: int, model: str | None = None) -> list[Outcome]:
+        """Outcomes of a closed loop, a round each; of a mix, of all models or one."""
         return [
             point.outcome
             for point in self.points
             if (point.workload, point.server, point.pattern.connections) == (workload, server, connections)
-            and point.pattern.rate is None
+            and (point.model, point.pattern.rate) == (model, None)
         ]
 
     def open(self, workload: str, server: str, share: float) -> list[Outcome]:

@@ -18,7 +18,8 @@ from pydantic import BaseModel
 from benchmarks.encodings import Encode, form, raw, v2_base64, v2_raw
 from benchmarks.environments import lack_of_java, python_of, versions_of
 from benchmarks.load import post
-from benchmarks.workloads import ROOT, Place
+from benchmarks.places import Place
+from benchmarks.workloads import ROOT
 
 PEERS = Path(__file__).with_name("peers")
 START_TIMEOUT_S = 120.0
@@ -50,6 +51,7 @@ class Server:
         requirements: Of its own environment; None runs it in this one.
         command: Its arguments; `{port}`, `{folder}`, `{models_dir}` and `{threads}` are filled in.
         path: Where it takes a body.
+        model_path: Where it takes one for `{model}`, if it can serve several.
         environment: Variables that it wants, filled in likewise.
         deadline_header: The header by which it is told a request's deadline in milliseconds, if it can be told.
         encode: How it takes one input; the body as it is, if it can.
@@ -60,6 +62,7 @@ class Server:
     name: str
     command: tuple[str, ...]
     path: str = "/predict"
+    model_path: str | None = None
     requirements: Path | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     deadline_header: str | None = None
@@ -83,19 +86,28 @@ class Server:
         except OSError as error:
             raise ServerFailed(f"its environment is broken: {error}") from error
 
-    def takes(self, inputs: int) -> bool:
-        """Whether one request may carry so many inputs."""
-        return inputs == 1 or self.encode_many is not None
+    def unfit(self, inputs: int = 1, models: int = 1) -> str | None:
+        """Say why it cannot take requests of so many inputs, or serve so many models; None if it can."""
+        if inputs > 1 and self.encode_many is None:
+            return "it takes one input a request"
+        if models > 1 and self.model_path is None:
+            return "it serves one model"
+        return None
 
-    def request(self, inputs: Sequence[bytes], content_type: str, deadline_ms: float = 0) -> bytes:
-        """Write a request as it goes over the wire."""
+    def request(
+        self, inputs: Sequence[bytes], content_type: str, deadline_ms: float = 0, model: str | None = None
+    ) -> bytes:
+        """Write a request as it goes over the wire; to one of several models, if it is named."""
+        if model is not None and self.model_path is None:
+            raise ValueError(f"{self.name} serves one model")
         encode = self.encode if len(inputs) == 1 else self.encode_many
         if encode is None:
             raise ValueError(f"{self.name} takes one input a request, not {len(inputs)}")
         body, content_type, headers = encode(inputs, content_type)
         if deadline_ms and self.deadline_header:
             headers = {**headers, self.deadline_header: f"{deadline_ms:g}"}
-        return post(self.path, body, content_type, headers)
+        path = self.path if model is None or self.model_path is None else self.model_path.format(model=model)
+        return post(path, body, content_type, headers)
 
 
 def _peer(name: str, folder: str | None = None, environment: Mapping[str, str] | None = None) -> Server:
@@ -106,6 +118,7 @@ def _peer(name: str, folder: str | None = None, environment: Mapping[str, str] |
     return Server(
         name,
         (str(home / "serve.py"), *options),
+        model_path="/predict/{model}",
         requirements=home / "requirements.txt",
         environment={"PYTHONPATH": str(PEERS), **kept_together, **(environment or {})},
     )
@@ -121,6 +134,7 @@ LANTERN = Server(
         "LANTERN_LOG_LEVEL": "warning",
         "LANTERN_DRAIN_GRACE_S": "0",
     },
+    model_path="/models/{model}/predict",
     deadline_header="X-Request-Timeout-Ms",
     encode_many=form,
 )
@@ -145,12 +159,22 @@ BENTOML = replace(
     encode_many=form,
 )
 RAY_SERVE = _peer("rayserve", environment={"RAY_USAGE_STATS_ENABLED": "0", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"})
-V2_PATH = "/v2/models/classifier/infer"
-MLSERVER = replace(_peer("mlserver"), path=V2_PATH, encode=v2_base64, encode_many=v2_base64)
+V2_PATH = "/v2/models/{model}/infer"
+# These address even their only model.
+ONLY = "classifier"
+V2_ONLY = V2_PATH.format(model=ONLY)
+MLSERVER = replace(_peer("mlserver"), path=V2_ONLY, model_path=V2_PATH, encode=v2_base64, encode_many=v2_base64)
 # A folder named as the package `triton` would be taken for it: PYTHONPATH leads to these folders.
-TRITON = replace(_peer("triton", folder="pytriton"), path=V2_PATH, encode=v2_raw)
-TORCHSERVE = replace(_peer("torchserve"), path="/predictions/classifier", lack=lack_of_java)
-LIMIT_ASGI = Server("limit: bare ASGI", ("-m", "benchmarks.limits", "http", "--port", "{port}"), encode_many=form)
+TRITON = replace(_peer("triton", folder="pytriton"), path=V2_ONLY, model_path=V2_PATH, encode=v2_raw)
+TORCHSERVE = replace(
+    _peer("torchserve"), path=f"/predictions/{ONLY}", model_path="/predictions/{model}", lack=lack_of_java
+)
+LIMIT_ASGI = Server(
+    "limit: bare ASGI",
+    ("-m", "benchmarks.limits", "http", "--port", "{port}"),
+    model_path="/predict",
+    encode_many=form,
+)
 LIMIT_FASTAPI = replace(LIMIT_ASGI, name="limit: FastAPI body()", command=(*LIMIT_ASGI.command, "--framework"))
 LIMITS = (LIMIT_ASGI, LIMIT_FASTAPI)
 SERVERS = {
@@ -170,8 +194,8 @@ class Running:
     """A server that answers.
 
     Attributes:
-        ready_s: From the start of its process to its first good answer.
-        answer: That answer.
+        ready_s: From the start of its process to its first good answer, of each model.
+        answers: That to each probe.
     """
 
     server: Server
@@ -179,7 +203,7 @@ class Running:
     process: "subprocess.Popen[bytes]"
     log: Path
     ready_s: float
-    answer: str
+    answers: Sequence[str]
 
     def memory_mb(self) -> Memory:
         """What its processes hold now."""
@@ -201,14 +225,14 @@ class Running:
 
 
 @contextmanager
-def running(server: Server, place: Place, threads: int, probe: bytes) -> Iterator[Running]:
-    """Start a server, wait for its first good answer, and stop it again.
+def running(server: Server, place: Place, threads: int, probes: Sequence[bytes]) -> Iterator[Running]:
+    """Start a server, wait for its first good answer of each model, and stop it again.
 
     Args:
         server: Which.
         place: Where the model is.
         threads: CPU threads that a server may use for one request, where it does not find out by itself.
-        probe: A whole request that it must answer.
+        probes: Whole requests that it must answer.
 
     Raises:
         ServerFailed: It does not answer.
@@ -226,14 +250,16 @@ def running(server: Server, place: Place, threads: int, probe: bytes) -> Iterato
             command, cwd=ROOT, env=environment, stdout=output, stderr=output, start_new_session=True
         )
     try:
-        answer = _until_answered(process, port, probe, log)
-        yield Running(server, port, process, log, time.monotonic() - start_s, answer)
+        give_up_s = start_s + START_TIMEOUT_S
+        answers = [_until_answered(process, port, probe, log, give_up_s) for probe in probes]
+        yield Running(server, port, process, log, time.monotonic() - start_s, answers)
     finally:
         _stop(process)
 
 
-def _until_answered(process: "subprocess.Popen[bytes]", port: int, probe: bytes, log: Path) -> str:
-    give_up_s = time.monotonic() + START_TIMEOUT_S
+def _until_answered(
+    process: "subprocess.Popen[bytes]", port: int, probe: bytes, log: Path, give_up_s: float
+) -> str:
     said = "no answer"
     while time.monotonic() < give_up_s and process.poll() is None:
         try:

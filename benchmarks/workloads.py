@@ -2,10 +2,7 @@
 
 import csv
 import io
-import json
 import random
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +10,6 @@ from pathlib import Path
 import torch
 from PIL import Image
 from torch import Tensor, nn
-
-from models.bundle import Bundle
-from models.repository import Repository
 
 ROOT = Path(__file__).resolve().parent.parent
 PHOTOGRAPHS = tuple(ROOT / "docs" / "images" / f"{name}.jpg" for name in ("china", "flower"))
@@ -69,11 +63,34 @@ class Workload:
     optimize: Sequence[str] = ()
     also: Sequence[str] = ()
 
+    @property
+    def parts(self) -> Sequence["Workload"]:
+        """It has only itself; a mix has several."""
+        return (self,)
+
     def requests(self) -> list[tuple[bytes, ...]]:
         """What each request carries; they are sent in turn."""
         bodies = self.bodies()
         count = len(bodies)
         return [tuple(bodies[(first + more) % count] for more in range(self.inputs)) for first in range(count)]
+
+
+@dataclass(frozen=True)
+class Mix:
+    """Workloads whose models one server has at the same time; each is asked over an even share of the connections.
+
+    Attributes:
+        also: Variants of a server that are measured on it.
+    """
+
+    name: str
+    parts: Sequence[Workload]
+    also: Sequence[str] = ()
+
+    @property
+    def inputs(self) -> int:
+        """How many bodies one request carries, at most."""
+        return max(part.inputs for part in self.parts)
 
 
 class TinyNet(nn.Module):
@@ -193,58 +210,20 @@ def _of_texts(arch: str, publish: Sequence[str]) -> Workload:
     return Workload(arch, arch, publish, TEXT, _sentences, _sentences_file, also=WORKERS)
 
 
-WORKLOADS = {
+TINY_NET = Workload("tiny", "tiny", _tiny_import(SCRATCH), JPEG, _tiny_bodies, _tiny_files, also=WORKERS)
+RESNET18 = _of_photographs("resnet18", "resnet18", _zoo("resnet18"))
+WORKLOADS: dict[str, Workload | Mix] = {
     each.name: each
     for each in (
-        Workload("tiny", "tiny", _tiny_import(SCRATCH), JPEG, _tiny_bodies, _tiny_files, also=WORKERS),
-        _of_photographs("resnet18", "resnet18", _zoo("resnet18")),
+        TINY_NET,
+        RESNET18,
         _of_photographs("resnet50", "resnet50", _zoo("resnet50")),
         _of_photographs("efficientnet", "imagenet", ("imagenet",)),
         _of_photographs("large", "resnet18", _zoo("resnet18"), _large_photographs),
         _of_texts("lstm", LSTM),
         _of_texts("transformer", TRANSFORMER),
         _of_photographs("resnet18x4", "resnet18", _zoo("resnet18"), inputs=4),
+        # Microseconds of one beside tens of milliseconds of the other.
+        Mix("mix", (TINY_NET, RESNET18), also=(*AUTO, *WORKERS)),
     )
 }
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a workload's model is: the repository for Lantern, and a folder of plain files for everyone else."""
-
-    models_dir: Path
-    folder: Path
-
-
-def lay_out(workload: Workload, scratch: Path) -> Place:
-    """Publish a workload's model and lay out the very same file for the peers."""
-    place = Place(scratch / "models" / workload.model, scratch / "plain" / workload.model)
-    if not place.models_dir.exists():
-        workload.prepare(scratch)
-        _train(workload.publish, place, scratch, check=True)
-        if workload.optimize:
-            # On some machines no other form is faster; the model then serves as it is.
-            _train(("optimize", workload.model, *workload.optimize), place, scratch, check=False)
-    bundle = Repository(place.models_dir).open(workload.model)
-    place.folder.mkdir(parents=True, exist_ok=True)
-    _write_plainly(bundle, place.folder)
-    return place
-
-
-def _train(words: Sequence[str], place: Place, scratch: Path, *, check: bool) -> None:
-    filled = [word.replace(SCRATCH, str(scratch)) for word in words]
-    command = [sys.executable, "-m", "training", *filled, "--models-dir", str(place.models_dir)]
-    subprocess.run(command, check=check, cwd=ROOT, stdout=sys.stderr)
-
-
-def _write_plainly(bundle: Bundle, folder: Path) -> None:
-    manifest = bundle.manifest
-    (folder / "model.ts.pt").write_bytes(bundle.read(manifest.torchscript.file))
-    (folder / "labels.json").write_text(json.dumps(manifest.labels))
-    if manifest.decode is not None:
-        task = {"kind": "image", "size": manifest.decode.size, "shorter_side": manifest.decode.shorter_side}
-    else:
-        assert manifest.tokenize is not None, "the manifest's own check: it has one of the two"  # noqa: S101
-        (folder / "tokenizer.json").write_bytes(bundle.read(manifest.tokenize.file))
-        task = {"kind": "text", "max_tokens": manifest.tokenize.max_tokens}
-    (folder / "task.json").write_text(json.dumps(task))

@@ -1,7 +1,8 @@
 """What a user of any of the servers would write: bytes -> example -> batch -> labels. The same for all of them.
 
 A folder holds `model.ts.pt`, `labels.json`, and `task.json`: how an image is cut, or that it is text, with
-`tokenizer.json`. Axes: N items, C channels, H height, W width, K labels, L tokens.
+`tokenizer.json`; or else such a folder for each of several models. Axes: N items, C channels, H height, W width,
+K labels, L tokens.
 
 Each server's program imports this by its name: this folder is on PYTHONPATH, which workers inherit.
 """
@@ -18,8 +19,21 @@ import torch
 from PIL import Image
 
 FILES = ("model.ts.pt", "labels.json", "task.json", "tokenizer.json")
+ONLY = "classifier"
 TOP = 5
 PAD = 0
+
+
+def models_in(folder: Path) -> dict[str, Path]:
+    """Find a folder's models by name: the only one, or that in each of its folders."""
+    if (folder / "task.json").exists():
+        return {ONLY: folder}
+    return {file.parent.name: file.parent for file in sorted(folder.glob("*/task.json"))}
+
+
+def path_of(model: str) -> str:
+    """Say where a server takes requests for a model, if it lets one choose."""
+    return "/predict" if model == ONLY else f"/predict/{model}"
 
 
 def read_options() -> argparse.Namespace:

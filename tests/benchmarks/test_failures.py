@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from benchmarks.__main__ import main
+from benchmarks.places import Place
 from benchmarks.results import Limit
 from benchmarks.servers import LANTERN, SERVERS, Server, ServerFailed, running
-from benchmarks.workloads import WORKLOADS, Place, Workload
+from benchmarks.workloads import WORKLOADS, Workload
 
 PROGRAM = Path(__file__).with_name("answering.py")
 LIMIT = Limit(workload="one", round=0, model_per_s={"form": {"way": 1}}, decode_per_s={"way": 1})
@@ -37,8 +38,8 @@ def _only_one_workload(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(WORKLOADS, "one", workload)
     monkeypatch.setattr("benchmarks.__main__.lay_out", lambda *_: place)
     monkeypatch.setattr("benchmarks.__main__.LIMITS", ())
-    monkeypatch.setattr("benchmarks.__main__._limit", lambda *_: LIMIT)
-    monkeypatch.setattr("benchmarks.rounds.expected_label", lambda *_: "right")
+    monkeypatch.setattr("benchmarks.__main__._limits", lambda *_: [LIMIT])
+    monkeypatch.setattr("benchmarks.streams.expected_label", lambda *_: "right")
     monkeypatch.setattr("benchmarks.rounds.WARMUP_S", 0.0)
 
 
@@ -126,7 +127,7 @@ def test_lantern_must_not_fail(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
 def test_only_the_last_lines_are_told(place: Place) -> None:
     many = saying("many", *map(str, range(1000)), "x" * 5000)
 
-    with pytest.raises(ServerFailed) as failed, running(many, place, 1, b""):
+    with pytest.raises(ServerFailed) as failed, running(many, place, 1, [b""]):
         pass
 
     assert failed.value.log.splitlines() == [*map(str, range(981, 1000)), "x" * 300]

@@ -13,7 +13,7 @@ import pytest
 from benchmarks.environments import lack_of_java
 from benchmarks.labels import label_in
 from benchmarks.servers import LANTERN, SERVERS, TORCHSERVE, Server
-from benchmarks.workloads import SENTENCES, WORKLOADS
+from benchmarks.workloads import SENTENCES, WORKLOADS, Workload
 
 BODIES = (b"\xff\xd8 one\r\n--", b"\xff\xd8 two")
 
@@ -89,11 +89,39 @@ def test_triton_is_asked_by_a_raw_binary_request() -> None:
 
 
 def test_only_who_takes_several_inputs_is_asked_for_them() -> None:
-    takers = {name for name, server in SERVERS.items() if server.takes(2)}
+    takers = {name for name, server in SERVERS.items() if server.unfit(inputs=2) is None}
 
     assert takers == {"lantern", "lantern-auto", "lantern-workers", "fastapi", "bentoml", "mlserver"}
     with pytest.raises(ValueError, match="triton takes one input"):
         SERVERS["triton"].request(BODIES, "image/jpeg")
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("lantern", "/models/tiny/predict"),
+        ("fastapi", "/predict/tiny"),
+        ("litserve", "/predict/tiny"),
+        ("bentoml", "/predict/tiny"),
+        ("rayserve", "/predict/tiny"),
+        ("mlserver", "/v2/models/tiny/infer"),
+        ("triton", "/v2/models/tiny/infer"),
+        ("torchserve", "/predictions/tiny"),
+    ],
+)
+def test_one_of_several_models_is_addressed(name: str, path: str) -> None:
+    request = SERVERS[name].request(BODIES[:1], "image/jpeg", model="tiny")
+
+    assert request.startswith(f"POST {path} HTTP/1.1\r\n".encode())
+    assert SERVERS[name].unfit(models=2) is None
+
+
+def test_who_serves_one_model_is_not_asked_for_another() -> None:
+    server = Server("a", ())
+
+    assert server.unfit(models=2) == "it serves one model"
+    with pytest.raises(ValueError, match="a serves one model"):
+        server.request(BODIES[:1], "image/jpeg", model="tiny")
 
 
 def test_a_deadline_is_told_only_to_who_wants_it() -> None:
@@ -182,7 +210,9 @@ def test_an_answer_may_have_no_label() -> None:
 
 
 def test_a_workload_of_several_inputs_sends_each_body_equally_often() -> None:
-    workload = replace(WORKLOADS["lstm"], inputs=4)
+    lstm = WORKLOADS["lstm"]
+    assert isinstance(lstm, Workload)
+    workload = replace(lstm, inputs=4)
 
     requests = workload.requests()
 

@@ -9,7 +9,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
-from benchmarks.peers.user_code import Classifier, read_options
+from benchmarks.peers.user_code import Classifier, models_in, path_of, read_options
 from models.manifest import Tokenization
 from models.preparation import TextPreparation
 from models.tokenization import SPECIAL_TOKENS, UNKNOWN
@@ -55,6 +55,20 @@ def test_an_option_left_out_is_refused(
     with pytest.raises(SystemExit):
         read_options()
     assert "--port" in capsys.readouterr().err
+
+
+def test_the_only_model_is_the_folders_own(folder: Path) -> None:
+    assert models_in(folder) == {"classifier": folder}
+    assert path_of("classifier") == "/predict"
+
+
+def test_each_of_several_models_has_a_folder_and_a_path(tmp_path: Path) -> None:
+    for name in ("tiny", "resnet18"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "task.json").touch()
+
+    assert models_in(tmp_path) == {"resnet18": tmp_path / "resnet18", "tiny": tmp_path / "tiny"}
+    assert path_of("tiny") == "/predict/tiny"
 
 
 def test_texts_become_the_batches_that_the_service_makes(folder: Path) -> None:

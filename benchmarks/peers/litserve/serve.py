@@ -1,11 +1,12 @@
-"""LitServe with dynamic batching: as many workers as cores, one thread each."""
+"""LitServe with dynamic batching: as many workers for each model as cores, one thread each."""
 
+from pathlib import Path
 from typing import Any
 
 import litserve
 import torch
 from fastapi import Request
-from user_code import Classifier, read_options
+from user_code import Classifier, models_in, path_of, read_options
 
 options = read_options()
 
@@ -13,9 +14,13 @@ options = read_options()
 class Api(litserve.LitAPI):
     """A classifier behind LitServe."""
 
+    def __init__(self, model: str, folder: Path) -> None:
+        super().__init__(max_batch_size=8, batch_timeout=0.005, api_path=path_of(model))
+        self.folder = folder
+
     def setup(self, device: str) -> None:
         """Load the model in a worker."""
-        self.classifier = Classifier(options.folder, threads=1)
+        self.classifier = Classifier(self.folder, threads=1)
 
     def decode_request(self, request: Request) -> torch.Tensor:
         """Take the uploaded file: for a form, LitServe hands over its fields."""
@@ -36,7 +41,7 @@ class Api(litserve.LitAPI):
 
 if __name__ == "__main__":
     server = litserve.LitServer(
-        Api(max_batch_size=8, batch_timeout=0.005),
+        [Api(model, folder) for model, folder in models_in(options.folder).items()],
         accelerator="cpu",
         workers_per_device=options.threads,
         timeout=60,

@@ -1,4 +1,4 @@
-"""MLServer with adaptive batching: as many workers as cores, one thread each.
+"""MLServer with adaptive batching: as many workers as cores, one thread each; every worker has every model.
 
 It speaks the Open Inference Protocol, over HTTP in JSON only: a body is a tensor of BYTES in base64. The binary
 extension of the protocol would spare that, but it does not know it.
@@ -12,7 +12,7 @@ from mlserver import MLModel, MLServer, ModelSettings, Settings
 from mlserver.codecs import Base64Codec, StringCodec
 from mlserver.settings import ModelParameters
 from mlserver.types import InferenceRequest, InferenceResponse
-from user_code import Classifier, read_options
+from user_code import Classifier, models_in, read_options
 
 
 class Runtime(MLModel):
@@ -43,16 +43,19 @@ def main() -> None:
         parallel_workers=options.threads,
         logging_settings={"version": 1, "root": {"level": "WARNING"}},
     )
-    model = ModelSettings(
-        name="classifier",
-        implementation="serve.Runtime",
-        max_batch_size=8,
-        max_batch_time=0.005,
-        parameters=ModelParameters(uri=str(options.folder)),
-    )
+    models = [
+        ModelSettings(
+            name=model,
+            implementation="serve.Runtime",
+            max_batch_size=8,
+            max_batch_time=0.005,
+            parameters=ModelParameters(uri=str(folder)),
+        )
+        for model, folder in models_in(options.folder).items()
+    ]
 
     async def run() -> None:
-        await MLServer(settings).start([model])
+        await MLServer(settings).start(models)
 
     asyncio.run(run())
 

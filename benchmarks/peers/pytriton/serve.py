@@ -1,4 +1,4 @@
-"""Triton by PyTriton, with its dynamic batcher: as many instances as cores, one thread each.
+"""Triton by PyTriton, with its dynamic batcher: as many instances of each model as cores, one thread each.
 
 The instances are threads of one Python process, so that what holds the interpreter's lock takes turns.
 """
@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import sysconfig
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 import numpy as np
@@ -16,7 +16,7 @@ from pytriton.decorators import batch
 from pytriton.model_config import DynamicBatcher, ModelConfig, Tensor
 from pytriton.triton import Triton, TritonConfig
 from tritonclient.utils import InferenceServerException
-from user_code import Classifier, read_options
+from user_code import Classifier, models_in, read_options
 
 TRIES = 5
 
@@ -34,16 +34,17 @@ class Instance:
         return {"answer": np.array([[json.dumps(answer).encode()] for answer in answers], dtype=object)}
 
 
-def serve(config: TritonConfig, instances: Sequence[Instance]) -> None:
+def serve(config: TritonConfig, models: Mapping[str, Sequence[Instance]]) -> None:
     """Serve until stopped."""
     with Triton(config=config) as triton:
-        triton.bind(
-            model_name="classifier",
-            infer_func=[instance.predict for instance in instances],
-            inputs=[Tensor(name="body", dtype=bytes, shape=(1,))],
-            outputs=[Tensor(name="answer", dtype=bytes, shape=(1,))],
-            config=ModelConfig(max_batch_size=8, batcher=DynamicBatcher(max_queue_delay_microseconds=5000)),
-        )
+        for model, instances in models.items():
+            triton.bind(
+                model_name=model,
+                infer_func=[instance.predict for instance in instances],
+                inputs=[Tensor(name="body", dtype=bytes, shape=(1,))],
+                outputs=[Tensor(name="answer", dtype=bytes, shape=(1,))],
+                config=ModelConfig(max_batch_size=8, batcher=DynamicBatcher(max_queue_delay_microseconds=5000)),
+            )
         triton.serve()
 
 
@@ -57,11 +58,14 @@ def main() -> None:
     config = TritonConfig(
         http_address="127.0.0.1", http_port=options.port, allow_grpc=False, allow_metrics=False, log_verbose=0
     )
-    instances = [Instance(Classifier(options.folder, threads=1)) for _ in range(options.threads)]
+    models = {
+        model: [Instance(Classifier(folder, threads=1)) for _ in range(options.threads)]
+        for model, folder in models_in(options.folder).items()
+    }
     for _ in range(TRIES):
         # The second instance may ask the first for its socket before that listens (PyTriton 0.7.0).
         with suppress(InferenceServerException):
-            serve(config, instances)
+            serve(config, models)
             return
 
 

@@ -1,5 +1,6 @@
-"""Ray Serve: as many replicas as cores, one thread each, with dynamic batching."""
+"""Ray Serve: as many replicas of each model as cores, one thread each, with dynamic batching."""
 
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -7,19 +8,21 @@ import ray
 import torch
 from ray import serve
 from starlette.requests import Request
-from user_code import Classifier, read_options
+from user_code import Classifier, models_in, path_of, read_options
 
 MAX_BATCH_SIZE = 8
 BATCHES_WAITING = 8
 
 options = read_options()
+models = models_in(options.folder)
 
 
 @serve.deployment(
     num_replicas=options.threads,
     # More than a batch, or batches never fill; the rest waits in the proxy.
     max_ongoing_requests=BATCHES_WAITING * MAX_BATCH_SIZE,
-    ray_actor_options={"num_cpus": 1},
+    # What Ray reckons with: models that are to share the cores would else wait for each other's.
+    ray_actor_options={"num_cpus": 1 / len(models)},
 )
 class Service:
     """A classifier behind Ray Serve."""
@@ -39,9 +42,11 @@ class Service:
 
 ray.init(num_cpus=options.threads, include_dashboard=False, log_to_driver=False)
 serve.start(http_options={"host": "127.0.0.1", "port": options.port})
-serve.run(
-    Service.bind(options.folder),
-    route_prefix="/predict",
-    blocking=True,
-    logging_config={"log_level": "WARNING", "enable_access_log": False},
-)
+for model, folder in models.items():
+    serve.run(
+        Service.bind(folder),
+        name=model,
+        route_prefix=path_of(model),
+        logging_config={"log_level": "WARNING", "enable_access_log": False},
+    )
+signal.pause()

@@ -1,28 +1,29 @@
-"""TorchServe: as many workers as cores, one thread each, with batching; its request log is left off."""
+"""TorchServe: as many workers for each model as cores, one thread each, with batching; no log of requests."""
 
 import json
 import os
 import socket
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import user_code
 from model_archiver.model_archiver import ModelArchiver
 from model_archiver.model_archiver_config import ModelArchiverConfig
-from user_code import FILES, read_options
+from user_code import FILES, models_in, read_options
 
 HERE = Path(__file__).parent
-MODEL = "classifier"
+VERSION = "1.0"
 
 
-def archive(folder: Path, store: Path) -> None:
+def archive(model: str, folder: Path, store: Path) -> None:
     """Package a model with its handler, as TorchServe wants it."""
     extra = [*(folder / name for name in FILES if (folder / name).exists()), Path(user_code.__file__)]
     ModelArchiver.generate_model_archive(
         ModelArchiverConfig(
-            model_name=MODEL,
-            version="1.0",
+            model_name=model,
+            version=VERSION,
             handler=str(HERE / "handler.py"),
             extra_files=",".join(map(str, extra)),
             archive_format="no-archive",
@@ -40,12 +41,11 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
-def write_properties(file: Path, store: Path, port: int, workers: int) -> None:
+def write_properties(file: Path, store: Path, models: Sequence[str], port: int, workers: int) -> None:
     """Write TorchServe's configuration."""
     management, metrics, grpc_inference, grpc_management = free_ports(4)
-    model = {
+    alike = {
         "defaultVersion": True,
-        "marName": MODEL,
         "minWorkers": workers,
         "maxWorkers": workers,
         "batchSize": 8,
@@ -58,10 +58,10 @@ def write_properties(file: Path, store: Path, port: int, workers: int) -> None:
         "grpc_inference_port": grpc_inference,
         "grpc_management_port": grpc_management,
         "model_store": store,
-        "load_models": MODEL,
+        "load_models": ",".join(models),
         # Bodies are bytes, whatever their content type.
         "decode_input_request": "false",
-        "models": json.dumps({MODEL: {"1.0": model}}),
+        "models": json.dumps({model: {VERSION: {"marName": model, **alike}} for model in models}),
     }
     file.write_text("".join(f"{name}={value}\n" for name, value in properties.items()))
 
@@ -70,11 +70,15 @@ def main() -> None:
     """Become TorchServe."""
     options = read_options()
     scratch = Path(tempfile.mkdtemp(dir=options.folder))
+    # There the archiver clears a folder of the model's name, which the models' own must not be.
+    tempfile.tempdir = str(scratch)
     store = scratch / "store"
     store.mkdir()
-    archive(options.folder, store)
+    models = models_in(options.folder)
+    for model, folder in models.items():
+        archive(model, folder, store)
     properties = scratch / "config.properties"
-    write_properties(properties, store, options.port, options.threads)
+    write_properties(properties, store, list(models), options.port, options.threads)
     os.chdir(scratch)
     command = ["-m", "ts.model_server", "--start", "--foreground", "--ncs", "--disable-token-auth"]
     files = ["--ts-config", str(properties), "--log-config", str(HERE / "log4j2.xml")]
