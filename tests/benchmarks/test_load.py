@@ -22,6 +22,9 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\no\r\n0A\r\
 LAST = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok"
 UNSIZED = b"HTTP/1.1 200 OK\r\n\r\nok"
 
+# Of an event loop, from accepting a connection to serving it; a few more than there are.
+ROUNDS_TO_BEGIN = 10
+
 Answer = Callable[[bytes, asyncio.StreamWriter], Awaitable[bool]]
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -62,6 +65,9 @@ def serving(serve: Serve) -> Iterator[int]:
         ready.set()
         await running[0][2].wait()
         server.close()
+        # One accepted just now is served first: ended before it begins, it would leave its connection open.
+        for _ in range(ROUNDS_TO_BEGIN):
+            await asyncio.sleep(0)
 
     # asyncio.run also ends what still serves a connection.
     thread = threading.Thread(target=lambda: asyncio.run(main()))
@@ -152,7 +158,9 @@ def test_a_connection_is_not_used_again_when_its_request_was_not_taken_whole() -
         outcome = load(port, [large], Pattern(connections=1, seconds=1))
 
     assert outcome.statuses[503] > 1
-    assert (outcome.broken, outcome.connects) == (0, outcome.statuses[503] + 1)
+    assert outcome.broken == 0
+    # The last may come too late for another.
+    assert outcome.connects - outcome.statuses[503] in (0, 1)
 
 
 def test_a_request_goes_on_after_the_server_said_continue() -> None:
