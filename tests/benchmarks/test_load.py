@@ -6,6 +6,7 @@ import shutil
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import cycle
 
 import pytest
 
@@ -81,9 +82,11 @@ def serving(serve: Serve) -> Iterator[int]:
         thread.join()
 
 
-def always(reply: bytes, *, kept: bool = True) -> Answer:
+def in_turn(*replies: bytes, kept: bool = True) -> Answer:
+    coming = cycle(replies)
+
     async def answer(_head: bytes, writer: asyncio.StreamWriter) -> bool:
-        writer.write(reply)
+        writer.write(next(coming))
         return kept
 
     return answer
@@ -105,7 +108,7 @@ def ask(answer: Answer, **pattern: float) -> Outcome:
     ],
 )
 def test_every_shape_of_answer_is_read(reply: bytes, kept: bool, text: str) -> None:
-    outcome = ask(always(reply, kept=kept))
+    outcome = ask(in_turn(reply, kept=kept))
 
     assert outcome.accepted_ms.count > 10
     assert (outcome.statuses, outcome.broken) == ({200: outcome.accepted_ms.count}, 0)
@@ -114,15 +117,7 @@ def test_every_shape_of_answer_is_read(reply: bytes, kept: bool, text: str) -> N
 
 
 def test_refusals_are_counted_apart() -> None:
-    turn = 0
-
-    async def answer(_head: bytes, writer: asyncio.StreamWriter) -> bool:
-        nonlocal turn
-        turn += 1
-        writer.write(GOOD if turn % 2 else BUSY)
-        return True
-
-    outcome = ask(answer, connections=1)
+    outcome = ask(in_turn(GOOD, BUSY), connections=1)
 
     assert abs(outcome.statuses[200] - outcome.statuses[503]) <= 1
     assert outcome.refused == outcome.statuses[503]
@@ -130,15 +125,7 @@ def test_refusals_are_counted_apart() -> None:
 
 
 def test_errors_are_no_refusals() -> None:
-    turn = 0
-
-    async def answer(_head: bytes, writer: asyncio.StreamWriter) -> bool:
-        nonlocal turn
-        turn += 1
-        writer.write(BUSY if turn % 2 else LATE)
-        return True
-
-    outcome = ask(answer, connections=1)
+    outcome = ask(in_turn(BUSY, LATE), connections=1)
 
     assert (outcome.refused, outcome.failed) == (outcome.statuses[503], outcome.statuses[504])
     assert outcome.refused_ms.count == outcome.refused
@@ -204,7 +191,7 @@ def test_a_lost_connection_is_told() -> None:
 
 
 def test_an_idle_connection_that_the_server_closed_costs_no_request() -> None:
-    outcome = ask(always(GOOD, kept=False), connections=2)
+    outcome = ask(in_turn(GOOD, kept=False), connections=2)
 
     assert outcome.broken == 0
     assert outcome.statuses[200] > 10
@@ -240,7 +227,7 @@ def test_the_warm_up_is_not_counted() -> None:
 
 
 def test_an_open_loop_keeps_its_rate_whatever_the_server_does() -> None:
-    outcome = ask(always(GOOD), connections=64, seconds=1, rate=500)
+    outcome = ask(in_turn(GOOD), connections=64, seconds=1, rate=500)
 
     assert outcome.begun == outcome.accepted_ms.count == outcome.in_time
     # A Poisson count of mean 500: five standard deviations are 112.
@@ -248,7 +235,7 @@ def test_an_open_loop_keeps_its_rate_whatever_the_server_does() -> None:
 
 
 def test_an_open_loop_is_a_matter_of_its_seed() -> None:
-    counts = [ask(always(GOOD), connections=64, rate=300, seed=seed).begun for seed in (1, 1, 2, 3, 4)]
+    counts = [ask(in_turn(GOOD), connections=64, rate=300, seed=seed).begun for seed in (1, 1, 2, 3, 4)]
 
     assert counts[0] == counts[1]
     assert len(set(counts)) > 1
