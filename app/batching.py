@@ -235,10 +235,11 @@ class Batcher:
         return Backlog(0.0, self._forecast.decode_s(len(self._submitted) + self._undecoded))
 
     def _unrun(self, now_s: float) -> Backlog:
-        running = self._running
-        left_s = sum(batch.threads * max(0.0, batch.until_s - now_s) for batch in running)
-        wanted = sum(ticket in self._open for batch in running for ticket in batch.tickets)
-        return Backlog(left_s, self._forecast.run_s(max(0, len(self._open) - wanted)))
+        left_s, waiting = 0.0, len(self._open)
+        for batch in self._running:
+            left_s += batch.threads * max(0.0, batch.until_s - now_s)
+            waiting -= len(self._open.intersection(batch.tickets))
+        return Backlog(left_s, self._forecast.run_s(max(0, waiting)))
 
     def _decode(self, ticket: Ticket) -> None:
         try:

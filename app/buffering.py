@@ -1,7 +1,7 @@
 """The memory that request bodies may take, all of them together. Used on the event loop only."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from types import TracebackType
+from typing import Self
 
 from app.errors import Overloaded
 
@@ -17,18 +17,13 @@ class BodyBudget:
         self.capacity_bytes = capacity_bytes
         self.held_bytes = 0
 
-    @contextmanager
-    def lend(self) -> Iterator["Loan"]:
-        """Lend to one request; what it took comes back when it ends, however it ends."""
-        loan = Loan(self)
-        try:
-            yield loan
-        finally:
-            self.held_bytes -= loan.taken_bytes
+    def lend(self) -> "Loan":
+        """Lend to one request."""
+        return Loan(self)
 
 
 class Loan:
-    """What one request took of the budget."""
+    """What one request took of the budget; it comes back at the end of the `with`, however that ends."""
 
     def __init__(self, budget: BodyBudget) -> None:
         self.taken_bytes = 0
@@ -46,3 +41,11 @@ class Loan:
             raise Overloaded(detail, retry_after_s=1)
         self._budget.held_bytes += count_bytes
         self.taken_bytes += count_bytes
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _traceback: TracebackType | None
+    ) -> None:
+        self._budget.held_bytes -= self.taken_bytes

@@ -14,14 +14,14 @@ A failure knows its code; only this table knows HTTP. Bodies are RFC 9457 proble
 
 import math
 from http import HTTPStatus
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from pydantic_core import ErrorDetails
+from pydantic_core import ErrorDetails, to_json
 from starlette.exceptions import HTTPException
 
-from app.schemas import ItemError, Problem
+from app.schemas import ItemError
 
 STATUS_BY_CODE = {
     "undecodable_image": 400,
@@ -44,6 +44,7 @@ STATUS_BY_CODE = {
     "model_not_ready": 503,
     "deadline_exceeded": 504,
 }
+PHRASES = {int(status): status.phrase for status in HTTPStatus}
 RETRY_LATER = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
 CLIENT_CLOSED_REQUEST = 499  # nginx's code for the log: nobody is left to read an answer
 
@@ -186,23 +187,26 @@ class ClientDisconnected(Exception):
 
 def problem(error: ServingError, request_id: str, errors: list[ItemError] | None = None) -> Response:
     """Render a failure as problem details."""
-    body = Problem(
-        type="about:blank",
-        title=HTTPStatus(error.status).phrase,
-        status=error.status,
-        detail=error.detail,
-        code=error.code,
-        request_id=request_id,
-        errors=errors,
-    )
+    status = error.status
+    # A schemas.Problem, written without making one: many are refused when there is most to do.
+    body: dict[str, Any] = {
+        "type": "about:blank",
+        "title": PHRASES[status],
+        "status": status,
+        "detail": error.detail,
+        "code": error.code,
+        "request_id": request_id,
+    }
+    if errors:
+        body["errors"] = [each.model_dump() for each in errors]
     headers = {}
-    if error.status in RETRY_LATER:
+    if status in RETRY_LATER:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s or 1)))
-    if error.status == HTTPStatus.UNAUTHORIZED:
+    if status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = 'Bearer realm="lantern"'
     return Response(
-        body.model_dump_json(exclude_none=True),
-        status_code=error.status,
+        to_json(body),
+        status_code=status,
         headers=headers,
         media_type="application/problem+json",
     )
@@ -229,9 +233,10 @@ def install(app: FastAPI) -> None:
 
 def note(request: Request, error: ServingError) -> None:
     """Leave with the request what its log line and its metrics are to say of a failure."""
-    request.state.code, request.state.detail = error.code, error.detail
+    state = request.scope["state"]
+    state["code"], state["detail"] = error.code, error.detail
     if error.about is not None:
-        request.state.model, request.state.version = error.about
+        state["model"], state["version"] = error.about
 
 
 def explain(first: ErrorDetails) -> str:

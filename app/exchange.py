@@ -1,22 +1,17 @@
 """What surrounds every exchange: its id, its line in the log, its place in the metrics, and its last resort."""
 
 import logging
-import random
-import re
 import time
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import CLIENT_CLOSED_REQUEST, ClientDisconnected, InternalError, problem
-from app.headers import header
+from app.headers import header, request_id
 from app.service import Service
 
 logger = logging.getLogger("lantern.request")
 
-SANE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-# Seeded by the system, once a process.
-_random = random.Random()  # noqa: S311
 QUIET_ROUTES = frozenset({"/health/live", "/health/ready", "/metrics"})
 
 
@@ -45,16 +40,22 @@ class ExchangeMiddleware:
             await exchange.fail(receive)
         finally:
             metrics.requests_in_flight -= 1
+            # The connection knows its request: two that know each other wait for the garbage collector.
+            exchange.state.pop("connection", None)
         exchange.finish()
 
 
 class _Exchange:
     def __init__(self, scope: Scope, send: Send, service: Service) -> None:
-        self.received_s = time.monotonic()
         self.status = 0
-        self.request_id = _request_id(header(scope, b"x-request-id"))
+        self.request_id = request_id(header(scope, b"x-request-id"))
         self.state: dict[str, Any] = scope.setdefault("state", {})
-        self.state.update(request_id=self.request_id, received_s=self.received_s)
+        self.state["request_id"] = self.request_id
+        now_s = time.monotonic()
+        # The server's own, if it says when: what waits for the event loop waits already.
+        self.received_s: float = self.state.setdefault("received_s", now_s)
+        if place := self.state.pop("place", 0):
+            service.gate.start(place, now_s - self.received_s)
         self._scope = scope
         self._send = send
         self._service = service
@@ -101,10 +102,3 @@ class _Exchange:
         }
         told = ("caller", "model", "version", "items", "detail")
         return fields | {key: self.state[key] for key in told if key in self.state}
-
-
-def _request_id(given: str | None) -> str:
-    if given is not None and SANE_ID.fullmatch(given):
-        return given
-    # uuid4 asks the system each time, which costs more than the rest of this; an id need not be a secret.
-    return f"{_random.getrandbits(128):032x}"

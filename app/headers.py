@@ -1,6 +1,17 @@
 """A request's headers, read from what the server gave: Starlette's own mapping costs microseconds a look."""
 
+import random
+import re
+from collections.abc import Sequence
+
 from starlette.types import Scope
+
+# Names in small letters, as ASGI gives them.
+Headers = Sequence[tuple[bytes, bytes]]
+
+SANE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+# An id need not be a secret. Seeded by the system, once a process.
+_random = random.Random()  # noqa: S311
 
 
 def header(scope: Scope, name: bytes) -> str | None:
@@ -8,10 +19,23 @@ def header(scope: Scope, name: bytes) -> str | None:
 
     Args:
         scope: The request's.
-        name: In small letters, as ASGI gives them.
+        name: In small letters.
     """
-    for key, value in scope["headers"]:
+    headers: Headers = scope["headers"]
+    return first(headers, name)
+
+
+def first(headers: Headers, name: bytes) -> str | None:
+    """Return the first value of that name; None if there is none."""
+    for key, value in headers:
         if key == name:
-            text: str = value.decode("latin-1")
-            return text
+            return value.decode("latin-1")
     return None
+
+
+def request_id(given: str | None) -> str:
+    """Return the id that a client gave its request, if it is one, or a new one."""
+    if given is not None and SANE_ID.fullmatch(given):
+        return given
+    # uuid4 asks the system each time, which costs more than the rest of this.
+    return f"{_random.getrandbits(128):032x}"

@@ -1,13 +1,12 @@
 """What a request asks about, before anything is decoded."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from models import jpeg
 from models.repository import InputKind
 
 
-@dataclass(frozen=True)
-class Item:
+class Item(NamedTuple):
     """One image or text, as it came; `base64` if its bytes are so encoded."""
 
     kind: InputKind

@@ -44,8 +44,9 @@ class Lantern(FastAPI):
         service = self._service
         routes = [route for route in predict.router.routes if isinstance(route, APIRoute)]
         direct = DirectRoutes(super().build_middleware_stack(), service, routes)
-        access = AccessMiddleware(direct, service.keys, service.limiter)
-        return ExchangeMiddleware(access, service)
+        if service.keys is None and service.limiter is None:
+            return ExchangeMiddleware(direct, service)
+        return ExchangeMiddleware(AccessMiddleware(direct, service.keys, service.limiter), service)
 
 
 def create_app(settings: Settings, siblings: Siblings | None = None) -> FastAPI:

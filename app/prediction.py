@@ -7,8 +7,10 @@ the same count as the queue.
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
 
+from app.deadline import Deadline
 from app.errors import ClientDisconnected, DeadlineExceeded, InvalidRequest, ServingError
 from app.items import Item
 from app.metrics import Metrics
@@ -18,20 +20,18 @@ from app.tickets import Order, Ticket
 from app.workers import Clock
 
 
-@dataclass(frozen=True)
-class Ask:
-    """What a request wants to know, of at least one good item; `deadline_s` is on the monotonic clock."""
+class Ask(NamedTuple):
+    """What a request wants to know, of at least one good item; `received_s` is on the monotonic clock."""
 
     items: Sequence[Item | ServingError]
     model: str | None
     version: str | None
     top_k: int
     received_s: float
-    deadline_s: float
+    deadline: Deadline
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """A prediction or an error for each item, in order."""
 
     model: LiveModel
@@ -61,7 +61,7 @@ class Predictor:
             # No await between resolving and admitting: a version cannot be swapped out in between.
             order = self._admit(model, len(good), ask)
             model.batcher.submit(order, good)
-            await self._answered(model, order, ask.deadline_s)
+            await self._answered(model, order, ask.deadline)
             tickets = order.tickets
         answers = iter(tickets)
         outcomes = [_outcome(next(answers)) if isinstance(item, Item) else item for item in items]
@@ -79,22 +79,19 @@ class Predictor:
 
     def _admit(self, model: LiveModel, count: int, ask: Ask) -> Order:
         try:
-            return model.batcher.admit(count, ask.deadline_s, ask.top_k)
+            return model.batcher.admit(count, ask.deadline.at_s, ask.top_k)
         except ServingError as error:
             error.about = (model.manifest.name, model.manifest.version)
             raise
 
-    async def _answered(self, model: LiveModel, order: Order, deadline_s: float) -> None:
-        left_s = max(0.0, deadline_s - self._clock())
-        timer = asyncio.get_running_loop().call_later(left_s, _give_up, model, order)
+    async def _answered(self, model: LiveModel, order: Order, deadline: Deadline) -> None:
+        deadline.then(partial(_give_up, model, order))
         try:
             await order.answered
         except asyncio.CancelledError:
             # Nobody waits for these answers any more.
             model.batcher.cancel(order, ClientDisconnected())
             raise
-        finally:
-            timer.cancel()
 
     def _count(
         self, model: LiveModel, outcomes: Sequence[Prediction | ServingError], timing_ms: dict[str, float]

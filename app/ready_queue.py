@@ -1,8 +1,7 @@
 """What is decoded and waits to be run; batches are taken out of it."""
 
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable
-from contextlib import suppress
 from itertools import islice
 
 from torch import Tensor
@@ -24,7 +23,8 @@ class ReadyQueue:
 
     def __init__(self, length: Callable[[Tensor], int] | None = None) -> None:
         self._length = length
-        self._tickets: deque[Ticket] = deque()
+        # One that is given up is taken out of the middle.
+        self._tickets: OrderedDict[Ticket, None] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._tickets)
@@ -32,16 +32,15 @@ class ReadyQueue:
     @property
     def since_s(self) -> float | None:
         """Since when the oldest waits; None if nothing does."""
-        return self._tickets[0].queued_s if self._tickets else None
+        return next(iter(self._tickets)).queued_s if self._tickets else None
 
     def append(self, ticket: Ticket) -> None:
         """Let a ticket wait behind all others."""
-        self._tickets.append(ticket)
+        self._tickets[ticket] = None
 
     def discard(self, ticket: Ticket) -> None:
         """Let a ticket wait no more, if it does."""
-        with suppress(ValueError):
-            self._tickets.remove(ticket)
+        self._tickets.pop(ticket, None)
 
     def clear(self) -> None:
         """Let nothing wait any more."""
@@ -52,7 +51,7 @@ class ReadyQueue:
         return self._oldest(size) if self._length is None else self._alike(size, self._length)
 
     def _oldest(self, size: int) -> list[Ticket]:
-        return [self._tickets.popleft() for _ in range(size)]
+        return [self._tickets.popitem(last=False)[0] for _ in range(size)]
 
     def _alike(self, size: int, length: Callable[[Tensor], int]) -> list[Ticket]:
         """Take the oldest, and those nearest to it in length: padding costs as they do."""
@@ -70,5 +69,5 @@ class ReadyQueue:
                 break
             chosen.append(ticket)
         for ticket in chosen:
-            self._tickets.remove(ticket)
+            del self._tickets[ticket]
         return chosen

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 
 from app.batching import Batcher
 from app.errors import InvalidRequest, ModelNotFound, ModelNotReady, VersionNotFound
@@ -26,12 +27,12 @@ class LiveModel:
     batcher: Batcher
     loaded_at: datetime
 
-    @property
+    @cached_property
     def manifest(self) -> Manifest:
         """What its bundle says of itself."""
         return self.loaded.bundle.manifest
 
-    @property
+    @cached_property
     def kind(self) -> InputKind:
         """What it takes."""
         return KIND_BY_TASK[self.manifest.task]

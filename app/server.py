@@ -6,20 +6,29 @@ again    exit at once
 """
 
 import asyncio
+import gc
 import logging
 import os
 import signal
+import socket
+import sys
 import threading
 import time
 from types import FrameType
+from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
 
+from app.acceptor import Acceptor
+from app.listening import CANNOT_LISTEN, listen, url
+from app.opening import Opening
+from app.protocol import RequestProtocol
 from app.service import Service
 from app.settings import Settings
 
 logger = logging.getLogger(__name__)
+
 
 # Answers that are ready are written within this time, and clients that stall are cut.
 LAST_BYTES_S = 5
@@ -28,7 +37,11 @@ LAST_WORK_S = 1.0
 
 
 class Server(uvicorn.Server):
-    """uvicorn, draining before it exits."""
+    """uvicorn, draining before it exits.
+
+    Attributes:
+        url: Where it listens, once it does.
+    """
 
     def __init__(self, app: Starlette, settings: Settings) -> None:
         super().__init__(
@@ -48,9 +61,14 @@ class Server(uvicorn.Server):
         self._settings = settings
         self._loop: asyncio.AbstractEventLoop | None = None
         self._leaving: asyncio.Task[None] | None = None
+        self._acceptor: Acceptor | None = None
+        self.url: str | None = None
 
     def serve_until_stopped(self) -> int:
         """Serve; return the exit status: 0 after a stop that was asked for, 1 if it could not start."""
+        # What is imported stays. To look through all of it at each full collection stops every thread for a tenth
+        # of a second.
+        gc.freeze()
         self.run()
         status = 0 if self.started else 1
         if _threads_end_within(LAST_WORK_S):
@@ -72,6 +90,51 @@ class Server(uvicorn.Server):
         """Run until it is time to exit."""
         self._loop = asyncio.get_running_loop()
         await super().main_loop()
+
+    @property
+    def protocol_options(self) -> dict[str, Any]:
+        """What a connection's protocol is made with."""
+        return {
+            "gate": self._service.gate,
+            "config": self.config,
+            "server_state": self.server_state,
+            "app_state": self.lifespan.state,
+        }
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start the service, then take connections."""
+        await super().startup(sockets or [])
+        await self._take_connections()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take no more connections, and end those that there are."""
+        await self._take_no_more()
+        await super().shutdown(sockets)
+
+    async def _take_connections(self) -> None:
+        # uvloop's listener accepts one connection in a round of the loop (libuv, pull request 3696). When there is
+        # much to do rounds are long, and clients would wait for seconds where nothing sees them.
+        try:
+            listeners = await listen(self._settings.host, self._settings.port)
+        except OSError as error:
+            logger.error("%s", error)
+            await self.lifespan.shutdown()
+            sys.exit(CANNOT_LISTEN)
+        self._opening = Opening()
+        self._acceptor = Acceptor(listeners, self._open)
+        self._acceptor.resume()
+        self.url = url(listeners[0], self._settings.host)
+        logger.info("running on %s (Press CTRL+C to quit)", self.url)
+
+    async def _take_no_more(self) -> None:
+        if self._acceptor is not None:
+            self._acceptor.close()
+            await self._opening.ended()
+
+    def _open(self, connection: socket.socket) -> bool:
+        protocol = RequestProtocol(**self.protocol_options)
+        self._opening.open(connection, protocol)
+        return True
 
     def _begin_to_leave(self, grace_s: float) -> None:
         if self._leaving is None:

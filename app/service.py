@@ -11,6 +11,7 @@ from app.batching import Batcher
 from app.buffering import BodyBudget
 from app.crew import Crew
 from app.decoding import decode
+from app.gate import Gate
 from app.inference import LoadedModel, load
 from app.metrics import Metrics
 from app.prediction import Predictor
@@ -47,6 +48,7 @@ class Service:
         self.keys = ApiKeys(settings.api_keys_file) if settings.api_keys_file else None
         self.limiter = _limiter(settings)
         self.budget = BodyBudget(settings.max_buffered_bytes // settings.workers)
+        self.gate = Gate(self.metrics, settings.request_timeout_s)
         self.device = choose_device(settings.device)
         self.repository = Repository(settings.models_dir)
         self.registry = Registry(

@@ -173,8 +173,12 @@ class Workers:
         return bool(self._jobs) or any(source.due_s is not None for source in self._sources)
 
     def _backlog(self, now_s: float) -> Backlog:
-        owed = [each(now_s) for each in self._owed]
-        return Backlog(sum(each.running_s for each in owed), sum(each.waiting_s for each in owed))
+        running_s = waiting_s = 0.0
+        for owed in self._owed:
+            runs_s, waits_s = owed(now_s)
+            running_s += runs_s
+            waiting_s += waits_s
+        return Backlog(running_s, waiting_s)
 
     def _work(self) -> None:
         awake = threading.Semaphore(0)

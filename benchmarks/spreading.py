@@ -32,7 +32,7 @@ from typing import NamedTuple
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
-from app.processes.acceptor import BACKLOG, Acceptor
+from app.acceptor import BACKLOG, Acceptor
 from app.processes.handover import Giver
 from app.processes.reception import Reception
 from app.processes.spreading import by_preference
@@ -190,7 +190,8 @@ def _work(listeners: list[socket.socket], handed: socket.socket | None = None) -
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
             if handed is not None:
-                self.reception = Reception(self, handed)
+                options = {"config": config, "server_state": self.server_state, "app_state": self.lifespan.state}
+                self.reception = Reception(handed, options)
             print("serving", flush=True)
 
     config = uvicorn.Config(_application, lifespan="off", log_level="warning", access_log=False, backlog=BACKLOG)

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
-import uvicorn
 
 from app.main import create_app
+from app.server import Server
 from app.service import Service
 from app.settings import Settings
 
@@ -43,14 +43,15 @@ class Running:
 def running(settings: Settings) -> Iterator[Running]:
     """Run the service in a thread; in-process, so that its insides can be looked at."""
     app = create_app(settings)
-    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, timeout_graceful_shutdown=5)
-    server = uvicorn.Server(config)
+    server = Server(app, settings)
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
-        until(lambda: server.started or not thread.is_alive())
-        port = server.servers[0].sockets[0].getsockname()[1]
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_S) as client:
+        until(lambda: server.url is not None or not thread.is_alive())
+        assert server.url is not None, "the service does not listen"
+        with httpx.Client(base_url=server.url, timeout=PATIENCE_S) as client:
+            port = client.base_url.port
+            assert port is not None
             yield Running(port, client, app.state.service)
     finally:
         server.should_exit = True

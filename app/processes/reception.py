@@ -1,37 +1,33 @@
 """uvicorn for connections that another process accepted: they are served, counted and shut down as its own."""
 
 import asyncio
-import logging
 import socket
-from typing import Any, cast
+from collections.abc import Mapping
+from typing import Any
 
-import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-
+from app.opening import Opening
 from app.processes.handover import Taker
-
-logger = logging.getLogger(__name__)
+from app.protocol import RequestProtocol
 
 
 class Reception:
     """Takes connections for a server that listens nowhere; made on the event loop, once the server has started.
 
     Args:
-        server: Serves them.
         sock: Where they come from.
+        options: What each one's protocol is made with.
     """
 
-    def __init__(self, server: uvicorn.Server, sock: socket.socket) -> None:
-        self._server = server
-        self._loop = asyncio.get_running_loop()
-        self._opening: set[asyncio.Task[None]] = set()
+    def __init__(self, sock: socket.socket, options: Mapping[str, Any]) -> None:
+        self._options = options
+        self._opening = Opening()
         self._to_move = 0
         self._taker = Taker(sock, self._receive)
 
     async def close(self) -> None:
         """Take no more connections; those that were taken are the server's to shut down."""
         self._taker.close()
-        await asyncio.gather(*self._opening)
+        await self._opening.ended()
 
     def move(self, count: int) -> None:
         """Have so many connections closed after their next answer, so that their clients open others elsewhere."""
@@ -49,26 +45,17 @@ class Reception:
         self._taker.tell_closed()
 
     def _receive(self, connection: socket.socket) -> None:
-        task = self._loop.create_task(self._open(connection))
-        self._opening.add(task)
-        task.add_done_callback(self._opening.discard)
+        protocol = ReceivedProtocol(self, **self._options)
 
-    async def _open(self, connection: socket.socket) -> None:
-        server = self._server
-        protocol = ReceivedProtocol(
-            self, config=server.config, server_state=server.server_state, app_state=server.lifespan.state
-        )
-        try:
-            await self._loop.connect_accepted_socket(lambda: protocol, connection)
-        except (OSError, RuntimeError) as error:  # Its client is gone already; uvloop has both for it.
-            logger.debug("a connection ended before it began: %r", error)
-            connection.close()
+        def failed() -> None:
             if not protocol.begun:
                 self.over()
 
+        self._opening.open(connection, protocol, failed)
 
-class ReceivedProtocol(HttpToolsProtocol):
-    """uvicorn's protocol, which tells the reception when its connection is over, and moves on when asked to.
+
+class ReceivedProtocol(RequestProtocol):
+    """The server's protocol, which tells the reception when its connection is over, and moves on when asked to.
 
     Attributes:
         begun: There is a connection, whose end will be told.
@@ -82,7 +69,7 @@ class ReceivedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
         self.begun = True
-        super().connection_made(cast(asyncio.Transport, transport))
+        super().connection_made(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell."""
@@ -93,5 +80,6 @@ class ReceivedProtocol(HttpToolsProtocol):
         """Answer this request with `Connection: close` if the connection has to go elsewhere."""
         before = self.cycle
         super().on_headers_complete()
-        if self.cycle is not before and self._reception.must_move():
+        begun = self.cycle is not before and not self.cycle.response_complete
+        if begun and self._reception.must_move():
             self.cycle.keep_alive = False

@@ -13,19 +13,17 @@ from collections import defaultdict
 from collections.abc import Coroutine
 from itertools import count
 
-from app.processes.acceptor import Acceptor
+from app.acceptor import Acceptor
+from app.listening import CANNOT_LISTEN, listen, url
 from app.processes.backoff import Backoff
 from app.processes.child import Child
 from app.processes.control import Message
 from app.processes.coordination import Coordination
-from app.processes.listening import listen, url
 from app.processes.spreading import by_preference, to_move
 from app.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-# uvicorn's own for a server that cannot listen.
-CANNOT_LISTEN = 3
 KILLED_BY = 128  # a shell's convention: with the signal's number added
 TICK_S = 1.0
 # From the end of its channel to the end of a worker process.

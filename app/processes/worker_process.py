@@ -72,10 +72,6 @@ class WorkerServer(Server):
             "leave": lambda message: self._begin_to_leave(message["grace_s"]),
         }
 
-    def run(self, sockets: list[socket.socket] | None = None) -> None:
-        """Serve, without listening."""
-        super().run(sockets or [])
-
     def hear(self, message: Message) -> None:
         """Do what the supervisor says."""
         self._heard[message["kind"]](message)
@@ -96,7 +92,6 @@ class WorkerServer(Server):
         self._siblings.tell_readiness_of(lambda: readiness(self._service))
         await self._channel.open(self._control)
         await super().startup(sockets)
-        self._reception = Reception(self, self._handover)
         self._reporting = asyncio.create_task(self._report())
         self._channel.say("serving")
 
@@ -104,9 +99,14 @@ class WorkerServer(Server):
         """Take no more connections, and close those that there are as one process alone would."""
         if self._reporting is not None:
             self._reporting.cancel()
+        await super().shutdown(sockets)
+
+    async def _take_connections(self) -> None:
+        self._reception = Reception(self._handover, self.protocol_options)
+
+    async def _take_no_more(self) -> None:
         if self._reception is not None:
             await self._reception.close()
-        await super().shutdown(sockets)
 
     async def _report(self) -> None:
         while True:

@@ -52,7 +52,7 @@ class DirectRoutes:
             response = await call.answer(request, self._service, path_parameters)
         except ServingError as error:
             note(request, error)
-            response = problem(error, request.state.request_id)
+            response = problem(error, scope["state"]["request_id"])
         await response(scope, receive, send)
 
     def _find(self, scope: Scope) -> "tuple[_Call, Mapping[str, str]] | None":

@@ -1,8 +1,8 @@
 """POST /predict, and the same addressed to a model or a version."""
 
 import asyncio
-import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Path, Query, Request, Response
@@ -11,6 +11,7 @@ from pydantic_core import to_json
 from app.bodies import IMAGE_TYPES, BodyLimits, ParsedBody, parse_body
 from app.buffering import Loan
 from app.cutoff import Cutoff
+from app.deadline import Deadline
 from app.errors import (
     BodyTooLarge,
     ClientDisconnected,
@@ -23,6 +24,7 @@ from app.errors import (
 from app.form import FORM_TYPE
 from app.headers import header
 from app.prediction import Answer, Ask
+from app.protocol import Connection
 from app.responding import DEFAULT_TOP_K
 from app.routes.problems import documented
 from app.routes.service import ServiceOf
@@ -34,8 +36,6 @@ router = APIRouter(tags=["predict"])
 
 # A larger body is parsed on a thread: JSON and forms of megabytes would hold up the event loop.
 PARSE_INLINE_BYTES = 65_536
-# What is answered sooner leaves nothing to be saved by a client that goes away.
-WATCH_AFTER_S = 0.01
 
 Value = TypeVar("Value")
 TopK = Annotated[int | None, Query(ge=1, description=f"Number of labels in `top`; {DEFAULT_TOP_K} if left out.")]
@@ -114,10 +114,19 @@ async def predict_with_version(
 async def _answer(
     request: Request, service: Service, model: str | None, version: str | None, top_k: int | None
 ) -> Response:
-    received_s: float = request.state.received_s
+    state = request.scope["state"]
+    received_s: float = state["received_s"]
     deadline_s = received_s + _timeout_s(request, service.settings.request_timeout_s)
-    with service.budget.lend() as loan:
-        parsed = await _receive(request, service.settings, loan, deadline_s)
+    with (
+        service.budget.lend() as loan,
+        Cutoff() as cutoff,
+        Deadline(deadline_s, partial(cutoff.cut, _body_came_late)) as deadline,
+    ):
+        parsed = await _receive(request, service.settings, loan)
+        connection: Connection | None = state.get("connection")
+        if connection is not None:
+            # Its items are cancelled then, and cost nothing more.
+            connection.when_lost(partial(cutoff.cut, ClientDisconnected))
         failures = [item for item in parsed.items if isinstance(item, ServingError)]
         if len(failures) == len(parsed.items):
             # No model is asked: which one it would be may depend on what the items should have been.
@@ -128,24 +137,18 @@ async def _answer(
             version=version,
             top_k=_agreed("top_k", top_k, parsed.top_k) or DEFAULT_TOP_K,
             received_s=received_s,
-            deadline_s=deadline_s,
+            deadline=deadline,
         )
-        return _reply(request, await _unless_gone(request, service, ask))
+        return _reply(request, await service.predictor.predict(ask))
 
 
-async def _receive(request: Request, settings: Settings, loan: Loan, deadline_s: float) -> ParsedBody:
+async def _receive(request: Request, settings: Settings, loan: Loan) -> ParsedBody:
     limits = BodyLimits(settings.max_items, settings.max_text_chars)
-    left_s = max(0.0, deadline_s - time.monotonic())
-    with Cutoff() as cutoff:
-        timer = asyncio.get_running_loop().call_later(left_s, cutoff.cut, _body_came_late)
-        try:
-            body = await _read(request, settings.max_body_bytes, loan)
-            content_type = header(request.scope, b"content-type")
-            if len(body) <= PARSE_INLINE_BYTES:
-                return parse_body(content_type, body, limits)
-            return await asyncio.to_thread(parse_body, content_type, body, limits)
-        finally:
-            timer.cancel()
+    body = await _read(request, settings.max_body_bytes, loan)
+    content_type = header(request.scope, b"content-type")
+    if len(body) <= PARSE_INLINE_BYTES:
+        return parse_body(content_type, body, limits)
+    return await asyncio.to_thread(parse_body, content_type, body, limits)
 
 
 def _body_came_late() -> DeadlineExceeded:
@@ -177,51 +180,16 @@ async def _read(request: Request, max_bytes: int, loan: Loan) -> bytes:
     return bytes(body)
 
 
-async def _unless_gone(request: Request, service: Service, ask: Ask) -> Answer:
-    """Answer, unless the client goes away first: then its items are cancelled and cost nothing more."""
-    with Cutoff() as cutoff:
-        watch = _Watch(request, cutoff)
-        try:
-            return await service.predictor.predict(ask)
-        finally:
-            watch.end()
-
-
-class _Watch:
-    """Looks out for a client that goes away, once an answer takes a while: a task costs more than a short one."""
-
-    def __init__(self, request: Request, cutoff: Cutoff) -> None:
-        self._request = request
-        self._cutoff = cutoff
-        self._task: asyncio.Task[None] | None = None
-        self._timer = asyncio.get_running_loop().call_later(WATCH_AFTER_S, self._begin)
-
-    def end(self) -> None:
-        """Look no further."""
-        self._timer.cancel()
-        if self._task is not None:
-            self._task.cancel()
-
-    def _begin(self) -> None:
-        self._task = asyncio.ensure_future(self._until_gone())
-
-    async def _until_gone(self) -> None:
-        while (await self._request.receive())["type"] != "http.disconnect":
-            pass
-        self._cutoff.cut(ClientDisconnected)
-
-
 def _reply(request: Request, answer: Answer) -> Response:
-    state = request.state
-    state.model, state.version = answer.model.manifest.name, answer.model.manifest.version
-    state.items = len(answer.outcomes)
+    manifest, state = answer.model.manifest, request.scope["state"]
+    state["model"], state["version"], state["items"] = manifest.name, manifest.version, len(answer.outcomes)
     failures = [outcome for outcome in answer.outcomes if isinstance(outcome, ServingError)]
     if len(failures) == len(answer.outcomes):
         return _refuse(request, failures)
     reply = {
-        "model": state.model,
-        "version": state.version,
-        "request_id": state.request_id,
+        "model": manifest.name,
+        "version": manifest.version,
+        "request_id": state["request_id"],
         "predictions": [
             {"error": _item_error(outcome).model_dump()} if isinstance(outcome, ServingError) else outcome
             for outcome in answer.outcomes
@@ -235,7 +203,7 @@ def _refuse(request: Request, failures: Sequence[ServingError]) -> Response:
     """Answer a request of which every item failed."""
     note(request, failures[0])
     several = [_item_error(failure) for failure in failures] if len(failures) > 1 else None
-    return problem(failures[0], request.state.request_id, several)
+    return problem(failures[0], request.scope["state"]["request_id"], several)
 
 
 def _item_error(error: ServingError) -> ItemError:

@@ -25,11 +25,11 @@ from tests.servers import ROOT
 # Most for one request.
 BUDGET: Mapping[str, float] = {
     # Functions of ours and of packages; a tenth of them to spare.
-    "calls": 160,
+    "calls": 125,
     # The request's own, which the server makes.
     "tasks": 1,
-    # One each for the body, for its answer, and for looking out for a lost client.
-    "timers": 3,
+    # For its deadline, whatever the stage.
+    "timers": 1,
     # From a worker: the answer.
     "hops": 1,
 }

@@ -282,7 +282,9 @@ def test_a_colour_model_of_another_size_is_served_as_its_bundle_says(repository:
     assert labels(client.post("/predict", content=png(250, (50, 20)), headers=PNG)) == ["light"]
 
 
-def test_a_client_that_goes_away_costs_no_compute(shades: Repository, serve: Serve) -> None:
+# What is larger than the server reads ahead, it stops to read: it must see the end of the connection all the same.
+@pytest.mark.parametrize("more", [b"", bytes(200_000)], ids=["small", "large"])
+def test_a_client_that_goes_away_costs_no_compute(shades: Repository, serve: Serve, more: bytes) -> None:
     running = serve().until_ready()
     batcher = running.service.registry.live["shades"].batcher
     gate, entered = threading.Event(), threading.Event()
@@ -297,14 +299,17 @@ def test_a_client_that_goes_away_costs_no_compute(shades: Repository, serve: Ser
 
     batcher._infer = held
     request = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: %d\r\n\r\n%s"
-    body = png(0)
+    body = png(0) + more
     first = threading.Thread(
         target=running.client.post, args=("/predict",), kwargs={"content": body, "headers": PNG}
     )
     first.start()
     assert entered.wait(20)
     with socket.create_connection(("127.0.0.1", running.port), timeout=20) as leaver:
-        leaver.sendall(request % (len(body), body))
+        head, _, rest = (request % (len(body), body)).partition(b"\r\n\r\n")
+        leaver.sendall(head + b"\r\n\r\n")
+        until(lambda: running.service.metrics.requests_in_flight == 2)
+        leaver.sendall(rest)
         until(lambda: batcher.open_tickets == 2)
     until(lambda: batcher.open_tickets == 1)
     gate.set()

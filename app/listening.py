@@ -4,7 +4,10 @@ import asyncio
 import os
 import socket
 
-from app.processes.acceptor import BACKLOG
+from app.acceptor import BACKLOG
+
+# The exit status of a service that cannot; uvicorn's own for a start that failed.
+CANNOT_LISTEN = 3
 
 
 async def listen(host: str, port: int) -> list[socket.socket]:

@@ -1,0 +1,100 @@
+"""uvicorn's HTTP protocol, and what ASGI has no word for: when a request came, and that its client left.
+
+ASGI tells of a client that leaves only whoever waits to receive: that takes a task beside each request.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any, Protocol, cast
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from app.gate import Gate
+
+
+class Connection(Protocol):
+    """What a request finds in its state, under `connection`."""
+
+    def when_lost(self, tell: Callable[[], None]) -> None:
+        """Have it told, on the event loop, when the client goes away before this request's answer is written."""
+        ...
+
+
+class RequestProtocol(HttpToolsProtocol):
+    """Puts into each request's state `received_s`, on the monotonic clock, its `connection`, and its `place`.
+
+    Args:
+        gate: Lets requests in or not; None lets in all.
+        options: uvicorn's own.
+    """
+
+    def __init__(self, gate: Gate | None = None, **options: Any) -> None:  # noqa: ANN401 (uvicorn's own)
+        super().__init__(**options)
+        self._gate = gate
+        self._tell_lost: Callable[[], None] | None = None
+
+    def when_lost(self, tell: Callable[[], None]) -> None:
+        """See `Connection`."""
+        self._tell_lost = tell
+        # uvicorn stops to read where a body is large, and what it does not read it does not see ending.
+        self.flow.resume_reading()
+        if self.transport.is_closing():
+            tell()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin."""
+        super().connection_made(cast(asyncio.Transport, transport))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End."""
+        super().connection_lost(exc)
+        if self._tell_lost is not None:
+            self._tell_lost()
+
+    def on_headers_complete(self) -> None:
+        """Begin a request, or refuse it."""
+        state = self.scope["state"]
+        state["connection"] = self
+        # One that its client sent before it had its last answer waits for that: the server keeps nobody waiting.
+        if self.cycle is not None and not self.cycle.response_complete:
+            super().on_headers_complete()
+            return
+        state["received_s"] = time.monotonic()
+        gate = self._gate if self.parser.get_method() == b"POST" else None
+        if gate is not None and not gate.lets_in(self.headers):
+            self._refuse(gate)
+            return
+        super().on_headers_complete()
+        # It fails for a path that is none: who is not looked at must not be counted.
+        if gate is not None:
+            state["place"] = gate.enter()
+
+    def on_response_complete(self) -> None:
+        """End a request: there is nobody to tell any more."""
+        self._tell_lost = None
+        super().on_response_complete()
+
+    def _refuse(self, gate: Gate) -> None:
+        keeps = self.parser.should_keep_alive()
+        head, body = gate.refusal(self.headers)
+        lines = [b"HTTP/1.1 503 Service Unavailable\r\n"]
+        lines += [b"%s: %s\r\n" % named for named in self.server_state.default_headers]
+        lines += [head, b"\r\n" if keeps else b"connection: close\r\n\r\n", body]
+        self.transport.write(b"".join(lines))
+        # What is left of its body is read, and dropped.
+        self.cycle = cast(RequestResponseCycle, ANSWERED)
+        if not keeps:
+            self.transport.close()
+        self.on_response_complete()
+
+
+class _Answered:
+    """As much of uvicorn's cycle as its protocol looks at after the answer."""
+
+    response_complete = True
+    keep_alive = False
+    message_event = asyncio.Event()
+
+
+ANSWERED = _Answered()
