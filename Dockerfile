@@ -14,7 +14,9 @@ ENV PYTHONDONTWRITEBYTECODE=1 \
     PATH=/opt/venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
 # Dependencies before code: a change of the code does not fetch gigabytes again.
+# Compiled while the image is built: the user who serves may not write, and would compile torch at each start anew.
 FROM python AS tools
+ENV UV_COMPILE_BYTECODE=1
 RUN python3 -m venv /opt/venv && python3 -m pip install --no-cache-dir --disable-pip-version-check uv==0.13.9
 
 FROM tools AS serving-dependencies
@@ -35,6 +37,7 @@ FROM base AS training
 COPY --from=training-dependencies /opt/venv /opt/venv
 COPY models models
 COPY training training
+RUN python3 -m compileall -q models training
 USER lantern
 # Where matplotlib and torch put their caches: the only other place this user may write.
 ENV HOME=/tmp
@@ -44,6 +47,7 @@ FROM base AS serving
 COPY --from=serving-dependencies /opt/venv /opt/venv
 COPY models models
 COPY app app
+RUN python3 -m compileall -q models app
 USER lantern
 ENV HOME=/tmp LANTERN_HOST=0.0.0.0
 EXPOSE 8000

@@ -18,7 +18,7 @@ $(VENV)/.ready: requirements/dev.txt
 	  || { echo "Lantern needs Python 3.11 to 3.13: make PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
-	VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv pip sync --quiet --require-hashes requirements/dev.txt
+	VIRTUAL_ENV=$(abspath $(VENV)) UV_COMPILE_BYTECODE=1 $(BIN)/uv pip sync --quiet --require-hashes requirements/dev.txt
 	@touch $@
 
 setup: $(VENV)/.ready ## Make .venv with the locked dependencies

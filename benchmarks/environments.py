@@ -34,7 +34,9 @@ def python_of(name: str, requirements: Path) -> Path:
     print(f"making the environment of {name}", file=sys.stderr)
     uv = [sys.executable, "-m", "uv"]
     _run([*uv, "venv", "--quiet", "--python", sys.executable, str(folder)])
-    install = [*uv, "pip", "install", "--quiet", "--python", str(python), "--requirements", str(requirements)]
+    # Compiled: how long a server takes to start must not depend on whether this process may write bytecode.
+    target = ["--python", str(python), "--requirements", str(requirements)]
+    install = [*uv, "pip", "install", "--quiet", "--compile-bytecode", *target]
     _run(install)
     (folder / ".ready").touch()
     return python

@@ -101,6 +101,16 @@ def test_the_image_puts_dependencies_before_code_and_runs_as_its_own_user() -> N
     assert any(line.startswith("ARG BASE=") for line in lines)
 
 
+def test_the_image_compiles_what_it_holds_for_the_user_who_may_not_write() -> None:
+    text = (ROOT / "Dockerfile").read_text()
+    tools = text.partition(" AS tools")[2].partition("FROM ")[0]
+    assert "UV_COMPILE_BYTECODE=1" in tools
+    for stage, folder in (("serving", "app"), ("training", "training")):
+        steps = text.partition(f" AS {stage}\n")[2].partition("FROM ")[0]
+        code, compiled, user = f"COPY {folder}", f"compileall -q models {folder}", "USER lantern"
+        assert steps.index(code) < steps.index(compiled) < steps.index(user)
+
+
 def test_the_makefile_and_the_image_install_the_same_uv() -> None:
     wanted = re.search(r"^UV_VERSION := (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert wanted
