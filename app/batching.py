@@ -8,6 +8,7 @@ workers' lock guards nothing but the queue.
 import asyncio
 import logging
 import math
+import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -21,7 +22,7 @@ from app.correction import Correction
 from app.crew import Crew
 from app.errors import DeadlineExceeded, Draining, InferenceFailed, InternalError, Overloaded, ServingError
 from app.forecast import Forecast
-from app.items import Item, is_quick
+from app.items import Item, is_quick, is_tiny
 from app.latency import LatencyCurve
 from app.ready_queue import ReadyQueue
 from app.tickets import Answer, Order, Ticket
@@ -30,6 +31,9 @@ from app.workers import Backlog, Clock, Job, Share
 logger = logging.getLogger(__name__)
 
 Prepare = Callable[[Item], Tensor]
+# A batch of so little work may be run by the event loop itself.
+LIGHT_S = 0.002
+
 Infer = Callable[[Sequence[Tensor], Sequence[int], int], Sequence[Answer]]
 
 
@@ -54,6 +58,7 @@ class Batcher:
         max_batch_size: Most items in a batch.
         delay_s: How long an idle worker waits for a batch to fill.
         length: Of an example, if they differ in it and are padded to the longest of their batch.
+        bounded: Whether a batch takes a time that its shape fixes; what might hang never runs on the event loop.
         on_batch: Told of each batch's size and seconds, on the event loop.
         clock: Monotonic seconds.
     """
@@ -69,6 +74,7 @@ class Batcher:
         max_batch_size: int,
         delay_s: float = 0.0,
         length: Callable[[Tensor], int] | None = None,
+        bounded: bool = False,
         on_batch: Callable[[int, float], None] = lambda _size, _seconds: None,
         clock: Clock = time.monotonic,
     ) -> None:
@@ -80,9 +86,12 @@ class Batcher:
         self._forecast = Forecast(curve, crew, max_batch_size)
         self._correction = Correction()
         self._delay_s = delay_s
+        self._bounded = bounded and crew.runners is crew.decoders
         self._on_batch = on_batch
         self._clock = clock
         self._loop = asyncio.get_running_loop()
+        self._loop_thread = threading.get_ident()
+        self._here = False
         self._open: set[Ticket] = set()
         self._draining = False
         self._idle = asyncio.Event()
@@ -152,12 +161,48 @@ class Batcher:
             self._loop.call_soon(self._hand_over)
         self._submitted += order.tickets
 
-    def _hand_over(self) -> None:
+    def _hand_over(self, *, busy: bool = False) -> None:
+        size = self._forecast.best_size
+        if self._runs_here(size, 1 if busy else size):
+            self._run_here(size)
+            return
         tickets, self._submitted = self._submitted, []
         with self._lock:
             self._undecoded += len(tickets)
         for quick, same in groupby(tickets, lambda ticket: ticket.item is None or is_quick(ticket.item)):
             self._crew.decoders.submit([partial(self._decode, ticket) for ticket in same], quick=quick)
+
+    def _runs_here(self, size: int, least: int) -> bool:
+        """Whether the event loop had better run a batch itself than hand it to a thread.
+
+        It has while whole batches and more come in each of its rounds: it is busy then, and what there is too
+        little of is the interpreter's lock, for which a thread would have to wait many times in a batch.
+
+        Args:
+            size: Of a whole batch.
+            least: How many must be there.
+        """
+        if not self._bounded or len(self._submitted) < least or self.curve.least_s(size) > LIGHT_S:
+            return False
+        return all(ticket.item is None or is_tiny(ticket.item) for ticket in self._submitted[:size])
+
+    def _run_here(self, size: int) -> None:
+        tickets, self._submitted = self._submitted[:size], self._submitted[size:]
+        if self._submitted:
+            self._loop.call_soon(partial(self._hand_over, busy=True))
+        with self._lock:
+            self._undecoded += len(tickets)
+        self._here = True
+        for ticket in tickets:
+            self._decode(ticket)
+        self._here = False
+        with self._lock:
+            # A thread that looked just now may have taken them along, or have left something of its own.
+            job = self.take(Share(1, alone=False)) if self._ready and not self._closed else None
+            if self._ready:
+                self._crew.runners.tell()
+        if job is not None:
+            job()
 
     def put(self, ticket: Ticket, example: Tensor) -> None:
         """Queue a ticket's decoded example; from any thread."""
@@ -167,7 +212,8 @@ class Batcher:
             ticket.item, ticket.example = None, example
             ticket.queued_s = self._clock()
             self._ready.append(ticket)
-            self._crew.runners.tell()
+            if not self._here:
+                self._crew.runners.tell()
 
     def fail(self, ticket: Ticket, error: Exception) -> None:
         """Settle a ticket that will never have an example; from any thread."""
@@ -324,6 +370,9 @@ class Batcher:
 
     def _tell(self, answers: Sequence[tuple[Ticket, Answer | Exception]], seconds: float | None = None) -> None:
         # From any thread. A loop that has stopped has nobody left to tell.
+        if threading.get_ident() == self._loop_thread:
+            self._settle(answers, seconds)
+            return
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._settle, answers, seconds)
 

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from models import jpeg
+from models.errors import UndecodableImage
 from models.repository import InputKind
 
 
@@ -17,7 +18,28 @@ class Item(NamedTuple):
 # A JPEG of so few bytes has too few blocks, and a PNG of so few pixels too few rows, to take a millisecond or two.
 QUICK_BYTES = 16_384
 QUICK_PIXELS = 65_536
+TINY_BYTES = 4_096
+TINY_PIXELS = 4_096
+# Each passes over the whole image; encoders write a dozen at most.
+MOST_TINY_SCANS = 16
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+
+
+def is_tiny(item: Item) -> bool:
+    """Whether decoding takes microseconds even if somebody meant it not to: the event loop may wait for it."""
+    content = item.content
+    if len(content) > TINY_BYTES or item.base64:
+        return False
+    if item.kind == "text":
+        return True
+    # Other formats hold what is unpacked to many times their size.
+    if not content.startswith(jpeg.MAGIC) or content.count(jpeg.SCAN) > MOST_TINY_SCANS:
+        return False
+    try:
+        frame = jpeg.read_frame(content)
+    except UndecodableImage:
+        return False
+    return frame is not None and frame.width * frame.height <= TINY_PIXELS
 
 
 def is_quick(item: Item) -> bool:

@@ -134,6 +134,7 @@ class Service:
             max_batch_size=loaded.max_batch_size,
             delay_s=self.settings.queue_delay_ms / 1000,
             length=len if loaded.bundle.manifest.tokenize else None,
+            bounded=loaded.run.bounded,
             on_batch=on_batch,
         )
         self.metrics.queue_items.labels(name).set_function(lambda: batcher.open_tickets)

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from models.errors import UndecodableImage
 
 MAGIC = b"\xff\xd8"
+# Begins a scan; cannot occur within coded data.
+SCAN = b"\xff\xda"
 # Baseline, extended and progressive, of 8 bits: ITU-T T.81, table B.1.
 PLAIN_FRAMES = (0xC0, 0xC1, 0xC2)
 OTHER_FRAMES = frozenset({0xC3, *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0)})

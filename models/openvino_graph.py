@@ -51,6 +51,8 @@ class OpenVinoGraph:
                 },
             )
 
+        # Its own threads may be busy with another batch.
+        self.bounded = False
         self._threads = threads
         self._many = Requests(compiled(threads))
         self._alone = Requests(compiled(1)) if threads > 1 else self._many

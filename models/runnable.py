@@ -13,7 +13,13 @@ from models.torchscript_graph import TorchScriptGraph
 
 
 class Run(Protocol):
-    """A form of a model, ready to run."""
+    """A form of a model, ready to run.
+
+    Attributes:
+        bounded: Whether it takes a time that its input's shape fixes: no loop in it could go on for ever.
+    """
+
+    bounded: bool
 
     def __call__(self, batch: Tensor, threads: int = 1) -> Outputs:
         """Return float32 scores of shape NK, or tokens NBT and scores NB, on the CPU.

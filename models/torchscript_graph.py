@@ -26,6 +26,9 @@ class TorchScriptGraph:
         content: The file.
         device: Where to run it.
 
+    Attributes:
+        bounded: See `models.runnable.Run`.
+
     Raises:
         RuntimeError: It cannot be loaded, or not be frozen.
     """
@@ -36,6 +39,7 @@ class TorchScriptGraph:
             module = torch.jit.load(io.BytesIO(content), map_location=device).eval()
             self._module = torch.jit.freeze(module)
         self._device = device
+        self.bounded = not self._module.inlined_graph.findAllNodes("prim::Loop")
 
     def __call__(self, batch: Tensor, threads: int = 1) -> Outputs:
         """Return float32 scores of shape NK, or tokens NBT and scores NB, on the CPU.

@@ -1,5 +1,7 @@
 """Axes: N images, C, H, W, K labels."""
 
+import io
+
 import pytest
 import torch
 from torch import Tensor
@@ -39,3 +41,17 @@ def test_the_cause_of_memory_running_out_is_passed_on() -> None:
     graph._module = Hungry()
     with pytest.raises(torch.OutOfMemoryError):
         graph(images(1))
+
+
+class Halving(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        while bool((x > 1).any()):
+            x = x / 2
+        return x
+
+
+@pytest.mark.parametrize(("inner", "bounded"), [(Halving(), False), (torch.nn.ReLU(), True)])
+def test_a_graph_with_a_loop_anywhere_in_it_is_not_bounded(inner: torch.nn.Module, bounded: bool) -> None:
+    buffer = io.BytesIO()
+    torch.jit.save(torch.jit.script(torch.nn.Sequential(torch.nn.Flatten(), inner)), buffer)
+    assert TorchScriptGraph(buffer.getvalue(), torch.device("cpu")).bounded == bounded
