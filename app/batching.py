@@ -31,10 +31,10 @@ from app.workers import Backlog, Clock, Job, Share
 logger = logging.getLogger(__name__)
 
 Prepare = Callable[[Item], Tensor]
+Infer = Callable[[Sequence[Tensor], Sequence[int], int], Sequence[Answer]]
+
 # A batch of so little work may be run by the event loop itself.
 LIGHT_S = 0.002
-
-Infer = Callable[[Sequence[Tensor], Sequence[int], int], Sequence[Answer]]
 
 
 @dataclass(frozen=True)
@@ -369,10 +369,11 @@ class Batcher:
         self._tell(answers, seconds)
 
     def _tell(self, answers: Sequence[tuple[Ticket, Answer | Exception]], seconds: float | None = None) -> None:
-        # From any thread. A loop that has stopped has nobody left to tell.
+        # From any thread.
         if threading.get_ident() == self._loop_thread:
             self._settle(answers, seconds)
             return
+        # A loop that has stopped has nobody left to tell.
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._settle, answers, seconds)
 

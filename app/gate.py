@@ -9,7 +9,7 @@ import asyncio
 import logging
 
 from app.errors import Overloaded, problem
-from app.headers import Headers, first, request_id
+from app.headers import Headers, asked_timeout_s, first, request_id
 from app.metrics import Metrics
 
 logger = logging.getLogger(__name__)
@@ -74,11 +74,11 @@ class Gate:
         return head, body
 
     def _given_s(self, headers: Headers) -> float:
-        asked = first(headers, b"x-request-timeout-ms")
         try:
-            return min(self._longest_s, float(asked) / 1000) if asked is not None else self._longest_s
+            asked_s = asked_timeout_s(headers)
         except ValueError:
-            return self._longest_s  # It is told so when it is looked at.
+            asked_s = None  # It is told so when it is looked at.
+        return self._longest_s if asked_s is None else min(self._longest_s, asked_s)
 
     def _tell(self) -> None:
         # One line for all: there is no time for more.

@@ -33,6 +33,16 @@ def first(headers: Headers, name: bytes) -> str | None:
     return None
 
 
+def asked_timeout_s(headers: Headers) -> float | None:
+    """Return the time that a client gives its request; None if it does not say.
+
+    Raises:
+        ValueError: It says something that is no number.
+    """
+    asked = first(headers, b"x-request-timeout-ms")
+    return None if asked is None else float(asked) / 1000
+
+
 def request_id(given: str | None) -> str:
     """Return the id that a client gave its request, if it is one, or a new one."""
     if given is not None and SANE_ID.fullmatch(given):

@@ -93,7 +93,6 @@ class _Answered:
     """As much of uvicorn's cycle as its protocol looks at after the answer."""
 
     response_complete = True
-    keep_alive = False
     message_event = asyncio.Event()
 
 

@@ -86,8 +86,8 @@ def _decode_jpeg(data: bytes, decoding: ImageDecoding, max_pixels: int) -> NDArr
     """Decode a plain JPEG, uint8 of shape HWC; None if Pillow has to look at it."""
     if not data.startswith(jpeg.MAGIC):
         return None
-    # This never counts too few. Each scan passes over the whole
-    # image: repeated thousands of times in a few kilobytes, they would occupy a thread for minutes.
+    # This never counts too few. Each scan passes over the whole image: repeated thousands of times in a few
+    # kilobytes, they would occupy a thread for minutes.
     if data.count(jpeg.SCAN) > MOST_JPEG_SCANS:
         raise UndecodableImage(f"the JPEG has over {MOST_JPEG_SCANS} scans")
     frame = jpeg.read_frame(data)

@@ -22,7 +22,7 @@ from app.errors import (
     problem,
 )
 from app.form import FORM_TYPE
-from app.headers import header
+from app.headers import asked_timeout_s, header
 from app.prediction import Answer, Ask
 from app.protocol import Connection
 from app.responding import DEFAULT_TOP_K
@@ -211,14 +211,14 @@ def _item_error(error: ServingError) -> ItemError:
 
 
 def _timeout_s(request: Request, longest_s: float) -> float:
-    asked = header(request.scope, b"x-request-timeout-ms")
-    if asked is None:
-        return longest_s
     try:
-        asked_s = float(asked) / 1000
+        asked_s = asked_timeout_s(request.scope["headers"])
     except ValueError:
         asked_s = 0.0
+    if asked_s is None:
+        return longest_s
     if not asked_s > 0:
+        asked = header(request.scope, b"x-request-timeout-ms")
         raise InvalidRequest(f"X-Request-Timeout-Ms: {asked!r} is not a number of milliseconds above 0")
     return min(longest_s, asked_s)
 
