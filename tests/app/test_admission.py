@@ -1,5 +1,8 @@
 """What a batcher admits, and what it refuses at once."""
 
+import threading
+from collections.abc import Sequence
+
 import pytest
 from torch import Tensor
 
@@ -13,6 +16,7 @@ from app.items import Item
 from app.tickets import Ticket
 from tests.app.batchers import (
     FAR_S,
+    PATIENCE_S,
     Clock,
     Model,
     admit,
@@ -185,24 +189,36 @@ async def test_texts_too_unlike_to_go_together_count_as_so_many_batches() -> Non
 async def test_less_is_admitted_where_work_takes_longer_than_predicted() -> None:
     clock = Clock()
 
-    class Slow(Model):
-        def __call__(self, examples_N1: Tensor) -> Tensor:
-            clock.now_s += 1.5
-            return super().__call__(examples_N1)
+    class Stepped(Model):
+        """Begins each batch at once, and ends it when a step is made."""
 
-    async with batcher_of(model := Slow(), {1: 1.0}, max_batch_size=1, clock=clock) as batcher:
-        for _ in range(3):
-            first = await hold(model, batcher)
-            behind = admit_each(batcher, 4, FAR_S)
-            put(batcher, behind, [1, 2, 3, 4])
-            model.gate.set()
-            await answers([*first, *behind])
+        step = threading.Semaphore(0)
+
+        def __call__(self, examples_N1: Tensor) -> Tensor:
+            found = super().__call__(examples_N1)
+            assert self.step.acquire(timeout=PATIENCE_S)
+            return found
+
+    async with batcher_of(model := Stepped(), {1: 1.0}, max_batch_size=1, clock=clock) as batcher:
+
+        async def take_longer(tickets: Sequence[Ticket]) -> None:
+            # The clock stands still while a batch is settled and the next one begins.
+            for ticket in tickets:
+                clock.now_s += 1.5
+                model.step.release()
+                await answers([ticket])
+
+        first = await hold(model, batcher)
+        behind = admit_each(batcher, 4, FAR_S)
+        put(batcher, behind, [1, 2, 3, 4])
+        model.gate.set()
+        await take_longer([*first, *behind])
         first = await hold(model, batcher)
         # By the curve alone, which follows by and by, the one that runs and this one take 2.7 s.
-        with pytest.raises(Overloaded, match="the answer is expected in"):
-            admit(batcher, 1, clock.now_s + 2.9)
+        with pytest.raises(Overloaded, match=r"the answer is expected in 4\.0"):
+            admit(batcher, 1, clock.now_s + 3.5)
         model.gate.set()
-        await answers(first)
+        await take_longer(first)
         cancel(batcher, admit(batcher, 1, clock.now_s + 1.1))
 
 
