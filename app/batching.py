@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 Prepare = Callable[[Item], Tensor]
 Infer = Callable[[Sequence[Tensor], Sequence[int], int], Sequence[Answer]]
 
-# A batch of so little work may be run by the event loop itself.
+# So little work waits behind no work of tens of milliseconds, and may be done by the event loop itself.
 LIGHT_S = 0.002
 
 
@@ -85,6 +85,9 @@ class Batcher:
         self._crew = crew
         self._forecast = Forecast(curve, crew, max_batch_size)
         self._correction = Correction()
+        # Whether a batch of the best size takes next to no time, and whether decoding an item does.
+        self.light = self._is_light()
+        self._decodes_lightly = True
         self._delay_s = delay_s
         self._bounded = bounded and crew.runners is crew.decoders
         self._on_batch = on_batch
@@ -129,7 +132,7 @@ class Batcher:
             raise Draining("the service is about to stop; ask another instance", retry_after_s=1)
         if now_s >= deadline_s:
             raise DeadlineExceeded("the time ran out before the request was admitted")
-        wait_s = self._crew.wait_s(now_s)
+        wait_s = self._crew.wait_s(now_s, light=self.light and self._decodes_lightly)
         if len(self._open) + count > self.capacity:
             raise Overloaded(
                 f"{len(self._open)} of {self.capacity} places are taken and {count} are wanted; try again later",
@@ -163,7 +166,8 @@ class Batcher:
 
     def _hand_over(self, *, busy: bool = False) -> None:
         size = self._forecast.best_size
-        if self._runs_here(size, 1 if busy else size):
+        # Less than a whole batch waits to be filled, where that is wanted.
+        if self._runs_here(size, 1 if busy and not self._delay_s else size):
             self._run_here(size)
             return
         tickets, self._submitted = self._submitted, []
@@ -182,7 +186,7 @@ class Batcher:
             size: Of a whole batch.
             least: How many must be there.
         """
-        if not self._bounded or len(self._submitted) < least or self.curve.least_s(size) > LIGHT_S:
+        if not self._bounded or len(self._submitted) < least or not self.light:
             return False
         return all(ticket.item is None or is_tiny(ticket.item) for ticket in self._submitted[:size])
 
@@ -200,7 +204,7 @@ class Batcher:
             # A thread that looked just now may have taken them along, or have left something of its own.
             job = self.take(Share(1, alone=False)) if self._ready and not self._closed else None
             if self._ready:
-                self._crew.runners.tell()
+                self._crew.runners.tell(self)
         if job is not None:
             job()
 
@@ -213,7 +217,7 @@ class Batcher:
             ticket.queued_s = self._clock()
             self._ready.append(ticket)
             if not self._here:
-                self._crew.runners.tell()
+                self._crew.runners.tell(self)
 
     def fail(self, ticket: Ticket, error: Exception) -> None:
         """Settle a ticket that will never have an example; from any thread."""
@@ -278,14 +282,19 @@ class Batcher:
         return partial(self._run, running)
 
     def _undecoded_work(self, _now_s: float) -> Backlog:
-        return Backlog(0.0, self._forecast.decode_s(len(self._submitted) + self._undecoded))
+        waiting_s = self._forecast.decode_s(len(self._submitted) + self._undecoded)
+        return Backlog(0.0, waiting_s, waiting_s if self._decodes_lightly else 0.0)
 
     def _unrun(self, now_s: float) -> Backlog:
         left_s, waiting = 0.0, len(self._open)
         for batch in self._running:
             left_s += batch.threads * max(0.0, batch.until_s - now_s)
             waiting -= len(self._open.intersection(batch.tickets))
-        return Backlog(left_s, self._forecast.run_s(max(0, waiting)))
+        waiting_s = self._forecast.run_s(max(0, waiting))
+        return Backlog(left_s, waiting_s, left_s + waiting_s if self.light else 0.0)
+
+    def _is_light(self) -> bool:
+        return self.curve.least_s(self._forecast.best_size) <= LIGHT_S
 
     def _decode(self, ticket: Ticket) -> None:
         try:
@@ -310,6 +319,7 @@ class Batcher:
             self.fail(ticket, InternalError("the item could not be decoded; the service's log says why"))
         else:
             self._forecast.learn_decoding(self._clock() - start_s)
+            self._decodes_lightly = self._forecast.decode_s(1) <= LIGHT_S
             self.put(ticket, example)
 
     def _run(self, running: Running) -> None:
@@ -364,6 +374,7 @@ class Batcher:
             return
         seconds = self._clock() - start_s
         self.curve.record(len(tickets), seconds, threads)
+        self.light = self._is_light()
         for ticket in tickets:
             ticket.finished_s = start_s + seconds
         self._tell(answers, seconds)

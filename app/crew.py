@@ -12,10 +12,15 @@ class Crew:
     decoders: Workers
     runners: Workers
 
-    def wait_s(self, now_s: float) -> float:
-        """Seconds until what is admitted now is expected to be begun, after everything that is ahead of it."""
-        ahead_s = self.decoders.wait_s(now_s)
-        return ahead_s if self.runners is self.decoders else ahead_s + self.runners.wait_s(now_s)
+    def wait_s(self, now_s: float, *, light: bool) -> float:
+        """Seconds until what is admitted now is expected to be begun, after everything that is ahead of it.
+
+        Args:
+            now_s: On the workers' clock.
+            light: It takes next to no time.
+        """
+        ahead_s = self.decoders.wait_s(now_s, light=light)
+        return ahead_s if self.runners is self.decoders else ahead_s + self.runners.wait_s(now_s, light=light)
 
     def close(self) -> None:
         """Stop the threads that are this model's own."""

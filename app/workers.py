@@ -4,6 +4,9 @@ Jobs (decoding) and batches go by age: what has waited longest is next, so that 
 batches grow while there is older work to decode. Only a full batch goes at once, so that memory is not filled with
 what waits. Nobody waits for a batch to fill unless a source says so. Nothing polls: an idle thread sleeps until
 it is told of work.
+
+What takes microseconds need not wait behind what takes a core for a tenth of a second: while every thread does
+such work, one more thread, which the others do not count, does what is light. The system shares the cores out.
 """
 
 import logging
@@ -25,10 +28,11 @@ Clock = Callable[[], float]
 
 
 class Backlog(NamedTuple):
-    """Seconds of one thread that are owed to what runs, and to what waits."""
+    """Seconds of one thread that are owed to what runs, and to what waits; of both, how many to what is light."""
 
     running_s: float
     waiting_s: float
+    light_s: float = 0.0
 
 
 # Now -> what is owed.
@@ -36,15 +40,28 @@ Owed = Callable[[float], Backlog]
 
 
 class Waiting(NamedTuple):
-    """A job, since when it waits, and whether it is known to take next to no time."""
+    """A job, and since when it waits."""
 
     since_s: float
-    quick: bool
     job: Job
 
 
+class Work(NamedTuple):
+    """What a thread takes: a job or a batch, and whether it is known to take next to no time."""
+
+    job: Job
+    light: bool
+    is_batch: bool
+
+
 class Source(Protocol):
-    """Something that has batches to run; called with the workers' lock held."""
+    """Something that has batches to run; called with the workers' lock held.
+
+    Attributes:
+        light: Whether a batch takes next to no time.
+    """
+
+    light: bool
 
     @property
     def due_s(self) -> float | None:
@@ -86,18 +103,22 @@ class Workers:
         self.threads = threads
         self.lock = threading.RLock()
         self._clock = clock
-        self._jobs: deque[Waiting] = deque()
+        self._quick: deque[Waiting] = deque()
+        self._slow: deque[Waiting] = deque()
         self._sources: list[Source] = []
         self._owed: list[Owed] = []
         # Whoever slept last is woken first: with little to do it is always the same thread, whose caches are warm.
         self._sleeping: list[threading.Semaphore] = []
+        self._spare_sleeps = False
+        self._spare_awake = threading.Semaphore(0)
         self._wide: set[int] = set()
-        self._running_batches = 0
+        self._doing: dict[int, Work] = {}
         self._closed = False
         self._own: set[int] = set()
         self._threads = [
             threading.Thread(target=self._work, name=f"{name}-{index}", daemon=True) for index in range(threads)
         ]
+        self._threads.append(threading.Thread(target=self._work_beside, name=f"{name}-light", daemon=True))
 
     def start(self) -> Self:
         """Begin to work."""
@@ -114,9 +135,9 @@ class Workers:
         """
         with self.lock:
             now_s = self._clock()
-            self._jobs.extend(Waiting(now_s, quick, job) for job in jobs)
+            (self._quick if quick else self._slow).extend(Waiting(now_s, job) for job in jobs)
             # One begins; it wakes others while it is worth it.
-            self._wake()
+            self._wake(light=quick)
 
     def add(self, source: Source, owed: Owed) -> None:
         """Serve a source from now on, and count what it is owed."""
@@ -138,25 +159,28 @@ class Workers:
         """Take it into account no more."""
         self._owed.remove(owed)
 
-    def wait_s(self, now_s: float) -> float:
-        """Seconds until work that comes now is expected to be begun; on the event loop."""
+    def wait_s(self, now_s: float, *, light: bool = False) -> float:
+        """Seconds until work that comes now is expected to be begun, `light` or not; on the event loop."""
         backlog = self._backlog(now_s)
         if self._sleeping and not backlog.waiting_s:
             return 0.0
-        return sum(backlog) / self.threads
+        behind_all_s = (backlog.running_s + backlog.waiting_s) / self.threads
+        return min(behind_all_s, backlog.light_s) if light else behind_all_s
 
-    def tell(self) -> None:
+    def tell(self, source: Source) -> None:
         """A source has something new; with the lock held. A thread of these looks by itself when it is done."""
         if threading.get_ident() not in self._own:
-            self._wake()
+            self._wake(light=source.light)
 
     def close(self) -> None:
         """Take up nothing more; what runs ends on its own."""
         with self.lock:
             self._closed = True
-            self._jobs.clear()
+            self._quick.clear()
+            self._slow.clear()
             while self._sleeping:
-                self._wake()
+                self._sleeping.pop().release()
+            self._wake_spare()
 
     def join(self, patience_s: float) -> None:
         """Wait so long for the threads to end."""
@@ -165,49 +189,59 @@ class Workers:
             if thread.ident is not None:
                 thread.join(max(0.0, give_up_s - time.monotonic()))
 
-    def _wake(self) -> None:
+    def _wake(self, *, light: bool) -> None:
         if self._sleeping:
             self._sleeping.pop().release()
+        elif light and self._all_do_other_work():
+            self._wake_spare()
 
-    def _waits(self) -> bool:
-        return bool(self._jobs) or any(source.due_s is not None for source in self._sources)
+    def _wake_spare(self) -> None:
+        if self._spare_sleeps:
+            self._spare_sleeps = False
+            self._spare_awake.release()
+
+    def _all_do_other_work(self) -> bool:
+        return not self._sleeping and not any(work.light for work in self._doing.values())
+
+    def _waits(self, *, light: bool = False) -> bool:
+        jobs = self._quick if light else self._quick or self._slow
+        return bool(jobs) or any(source.due_s is not None for source in self._sources_of(light=light))
+
+    def _sources_of(self, *, light: bool) -> Sequence[Source]:
+        return [source for source in self._sources if source.light] if light else self._sources
 
     def _backlog(self, now_s: float) -> Backlog:
-        running_s = waiting_s = 0.0
+        running_s = waiting_s = light_s = 0.0
         for owed in self._owed:
-            runs_s, waits_s = owed(now_s)
+            runs_s, waits_s, of_it_light_s = owed(now_s)
             running_s += runs_s
             waiting_s += waits_s
-        return Backlog(running_s, waiting_s)
+            light_s += of_it_light_s
+        return Backlog(running_s, waiting_s, light_s)
 
     def _work(self) -> None:
-        awake = threading.Semaphore(0)
+        awake, own = threading.Semaphore(0), threading.get_ident()
         with self.lock:
-            self._own.add(threading.get_ident())
-        while (work := self._take(awake)) is not None:
-            self._do(work)
+            self._own.add(own)
+        while (work := self._take(awake, own)) is not None:
+            _do(work)
             # A sleeping thread must not keep a model alive that was swapped out.
             del work
 
-    def _do(self, work: Waiting | Job) -> None:
-        is_batch = not isinstance(work, Waiting)
-        try:
-            (work.job if isinstance(work, Waiting) else work)()
-        except Exception:
-            # Jobs answer for their own failures; a thread must outlive one that does not.
-            logger.exception("a job failed")
-        finally:
-            if is_batch:
-                with self.lock:
-                    self._running_batches -= 1
+    def _work_beside(self) -> None:
+        while (work := self._take_light()) is not None:
+            _do(work)
+            del work
 
-    def _take(self, awake: threading.Semaphore) -> Waiting | Job | None:
+    def _take(self, awake: threading.Semaphore, own: int) -> Work | None:
         while True:
             with self.lock:
+                self._doing.pop(own, None)
                 if self._closed:
                     return None
                 work = self._next()
                 if work is not None:
+                    self._doing[own] = work
                     self._wake_another_after(work)
                     return work
                 self._sleeping.append(awake)
@@ -220,32 +254,64 @@ class Workers:
                     else:
                         awake.acquire()
 
-    def _wake_another_after(self, work: Waiting | Job) -> None:
+    def _take_light(self) -> Work | None:
+        while True:
+            with self.lock:
+                if self._closed:
+                    return None
+                in_charge = self._all_do_other_work()
+                work = self._next(light=True) if in_charge else None
+                if work is not None:
+                    return work
+                self._spare_sleeps = True
+                until_due_s = self._until_due_s(light=True) if in_charge else None
+            if not self._spare_awake.acquire(timeout=until_due_s):
+                with self.lock:
+                    if self._spare_sleeps:
+                        self._spare_sleeps = False
+                    else:
+                        self._spare_awake.acquire()
+
+    def _wake_another_after(self, work: Work) -> None:
         """What is left is somebody else's, if anybody is free, and if it is worth waking them.
 
         Behind a job that may take any time nothing is left waiting, however little it is.
         """
-        if not self._sleeping or not self._waits():
+        if not self._sleeping:
+            if self._spare_sleeps and not work.light and self._waits(light=True):
+                self._wake(light=True)
             return
-        known = not isinstance(work, Waiting) or work.quick
-        if not known or sum(self._backlog(self._clock())) > WORTH_WAKING_S:
-            self._wake()
+        if not self._waits():
+            return
+        known = work.is_batch or work.light
+        backlog = self._backlog(self._clock()) if known else None
+        if backlog is None or backlog.running_s + backlog.waiting_s > WORTH_WAKING_S:
+            self._wake(light=False)
 
-    def _next(self) -> Waiting | Job | None:
+    def _next(self, *, light: bool = False) -> Work | None:
         now_s = self._clock()
-        waiting = [(at_s, source) for source in self._sources if (at_s := source.due_s) is not None]
+        sources = self._sources_of(light=light)
+        waiting = [(at_s, source) for source in sources if (at_s := source.due_s) is not None]
         due = sorted((each for each in waiting if each[0] <= now_s), key=lambda each: each[0])
+        jobs = self._quick if light else self._older_jobs()
         for at_s, source in due:
-            older = not self._jobs or at_s < self._jobs[0].since_s
-            if (source.full or older) and (job := self._batch(source, len(due))):
-                self._running_batches += 1
-                return job
-        return self._jobs.popleft() if self._jobs else None
+            older = not jobs or at_s < jobs[0].since_s
+            if (source.full or older) and (job := source.take(self._share(len(due), light=light))):
+                return Work(job, source.light, is_batch=True)
+        return Work(jobs.popleft().job, jobs is self._quick, is_batch=False) if jobs else None
 
-    def _batch(self, source: Source, sources_due: int) -> Job | None:
-        nothing_else = len(self._sleeping) == self.threads - 1 and not self._jobs and sources_due == 1
-        share = Share(self.threads - self._running_batches, alone=nothing_else and self._may_go_wide())
-        return source.take(share)
+    def _older_jobs(self) -> deque[Waiting]:
+        if self._quick and self._slow:
+            return min(self._quick, self._slow, key=lambda jobs: jobs[0].since_s)
+        return self._quick or self._slow
+
+    def _share(self, sources_due: int, *, light: bool) -> Share:
+        if light:
+            return Share(1, alone=False)
+        others_sleep = len(self._sleeping) == self.threads - 1
+        nothing_else = others_sleep and sources_due == 1 and not self._quick and not self._slow
+        running = sum(work.is_batch for work in self._doing.values())
+        return Share(self.threads - running, alone=nothing_else and self._may_go_wide())
 
     def _may_go_wide(self) -> bool:
         # Each thread that ever runs a batch on several keeps as many helpers of its own for good.
@@ -254,6 +320,14 @@ class Workers:
             self._wide.add(own)
         return own in self._wide
 
-    def _until_due_s(self) -> float | None:
-        due = [at_s for source in self._sources if (at_s := source.due_s) is not None]
+    def _until_due_s(self, *, light: bool = False) -> float | None:
+        due = [at_s for source in self._sources_of(light=light) if (at_s := source.due_s) is not None]
         return max(0.0, min(due) - self._clock()) if due else None
+
+
+def _do(work: Work) -> None:
+    try:
+        work.job()
+    except Exception:
+        # Jobs answer for their own failures; a thread must outlive one that does not.
+        logger.exception("a job failed")

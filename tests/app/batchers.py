@@ -71,14 +71,18 @@ async def batcher_of(
     *,
     prepare: Callable[[Item], Tensor] = unprepared,
     threads: int = 1,
+    shared: Workers | None = None,
     alone_s: dict[int, dict[int, float]] | None = None,
     used: list[int] | None = None,
     **options: Any,
 ) -> AsyncIterator[Batcher]:
-    """A batcher with workers of its own; the numbers of threads that its batches were told go into `used`."""
+    """A batcher with workers of its own, unless it shares others'.
+
+    The numbers of threads that its batches were told go into `used`.
+    """
     given: dict[str, Any] = {"capacity": 100, "max_batch_size": 8, "clock": Clock()} | options
     curve = LatencyCurve(curve_s or dict.fromkeys(buckets(given["max_batch_size"]), 0.001), alone_s)
-    workers = Workers(threads, clock=given["clock"]).start()
+    workers = shared or Workers(threads, clock=given["clock"]).start()
 
     def infer(examples: Sequence[Tensor], _top_ks: Sequence[int], threads: int) -> Sequence[Tensor]:
         if used is not None:
@@ -92,8 +96,9 @@ async def batcher_of(
         if isinstance(model, Model):
             model.gate.set()
         batcher.close()
-        workers.close()
-        await asyncio.to_thread(workers.join, PATIENCE_S)
+        if workers is not shared:
+            workers.close()
+            await asyncio.to_thread(workers.join, PATIENCE_S)
 
 
 def admit(batcher: Batcher, count: int, deadline_s: float) -> list[Ticket]:

@@ -14,6 +14,7 @@ from app.errors import (
 )
 from app.items import Item
 from app.tickets import Ticket
+from app.workers import Workers
 from tests.app.batchers import (
     FAR_S,
     PATIENCE_S,
@@ -220,6 +221,22 @@ async def test_less_is_admitted_where_work_takes_longer_than_predicted() -> None
         model.gate.set()
         await take_longer(first)
         cancel(batcher, admit(batcher, 1, clock.now_s + 1.1))
+
+
+async def test_a_light_model_is_admitted_and_answered_past_another() -> None:
+    clock, heavy, light = Clock(), Model(), Model()
+    workers = Workers(1, clock=clock).start()
+    async with (
+        batcher_of(heavy, {1: 10.0}, max_batch_size=1, clock=clock, shared=workers) as behind,
+        batcher_of(light, {1: 0.001}, max_batch_size=1, clock=clock, shared=workers, prepare=to_tensor) as batcher,
+    ):
+        held = await hold(heavy, behind)
+        order = batcher.admit(1, clock.now_s + 0.1)
+        batcher.submit(order, [item(7)])
+        assert await answers(order.tickets) == [7]
+        heavy.gate.set()
+        await answers(held)
+    workers.close()
 
 
 async def test_a_batch_that_cannot_be_done_in_time_is_not_begun_while_others_wait() -> None:

@@ -13,7 +13,7 @@ from app.batching import Batcher
 from app.errors import InferenceFailed
 from app.items import Item, is_tiny
 from app.tickets import Ticket
-from tests.app.batchers import FAR_S, Model, answers, batcher_of
+from tests.app.batchers import FAR_S, Clock, Model, answers, batcher_of
 
 pytestmark = pytest.mark.anyio
 
@@ -68,6 +68,18 @@ async def test_less_than_a_whole_batch_is_run_by_a_thread() -> None:
     async with batcher_of(model, LIGHT_S, prepare=model.prepare, bounded=True) as batcher:
         assert sorted(await answers(submit(batcher, [Item("image", jpeg())] * 7))) == list(range(7))
     assert not any(model.here)
+
+
+async def test_what_is_left_over_waits_to_be_filled_where_that_is_wanted() -> None:
+    model, clock = Watched(), Clock()
+    async with batcher_of(
+        model, LIGHT_S, prepare=model.prepare, bounded=True, delay_s=1.0, clock=clock
+    ) as batcher:
+        tickets = submit(batcher, [Item("image", jpeg())] * 9)
+        await answers(tickets[:8])
+        later = submit(batcher, [Item("image", jpeg())] * 7)
+        assert sorted(await answers([*tickets[8:], *later])) == list(range(8, 16))
+    assert [len(batch) for batch in model.batches] == [8, 8]
 
 
 async def test_between_two_of_them_the_loop_does_other_things() -> None:

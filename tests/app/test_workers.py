@@ -3,7 +3,7 @@
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -41,9 +41,10 @@ class Held:
 class Model:
     """A source of named batches; what it was offered is kept."""
 
-    def __init__(self, held: Held, best: int = 2) -> None:
+    def __init__(self, held: Held, best: int = 2, *, light: bool = False) -> None:
         self.held = held
         self.best = best
+        self.light = light
         self.waiting: list[str] = []
         self.since_s = 0.0
         self.shares: list[Share] = []
@@ -82,16 +83,20 @@ def nothing_owed(_now_s: float) -> Backlog:
 def put(workers: Workers, model: Model, *names: str) -> None:
     with workers.lock:
         model.waiting += names
-        workers.tell()
+        workers.tell(model)
 
 
 def ends(held: Held, count: int) -> list[str]:
     held.gate.set()
+    until(lambda: len(held.done) >= count)
+    return held.done
+
+
+def until(holds: Callable[[], bool]) -> None:
     give_up_s = time.monotonic() + PATIENCE_S
-    while len(held.done) < count:
+    while not holds():
         assert time.monotonic() < give_up_s
         time.sleep(0.001)
-    return held.done
 
 
 def test_jobs_are_done_in_order_and_at_once_by_every_thread() -> None:
@@ -152,7 +157,7 @@ def test_jobs_that_wait_leave_no_batch_the_machine() -> None:
             # Both threads look only after this: one finds a full batch, the other the job.
             model.waiting.append("x")
             workers.submit([held.job("job")])
-            workers.tell()
+            workers.tell(model)
         held.is_running(2)
         assert not model.shares[0].alone
 
@@ -191,10 +196,7 @@ def test_who_is_idle_is_waited_for_only_if_something_waits_already() -> None:
 
 
 def asleep(workers: Workers, count: int) -> None:
-    give_up_s = time.monotonic() + PATIENCE_S
-    while len(workers._sleeping) < count:
-        assert time.monotonic() < give_up_s
-        time.sleep(0.001)
+    until(lambda: len(workers._sleeping) >= count)
 
 
 def test_a_little_quick_work_that_waits_is_left_to_the_thread_that_is_awake() -> None:
@@ -241,6 +243,84 @@ def test_an_older_batch_that_is_not_full_goes_before_younger_jobs() -> None:
         put(workers, busy, "full")
         done = ends(held, 8)
         assert done.index("quiet") < done.index("job 0")
+
+
+def test_light_work_does_not_wait_behind_what_every_thread_does() -> None:
+    held, light = Held(), Held()
+    light.gate.set()
+    with workers_of(2, held) as workers:
+        heavy_model, light_model = Model(held, best=1), Model(light, best=1, light=True)
+        for model in (heavy_model, light_model):
+            workers.add(model, nothing_owed)
+        workers.submit([held.job("a"), held.job("b")])
+        held.is_running(2)
+        put(workers, heavy_model, "heavy")
+        workers.submit([held.job("c")])
+        put(workers, light_model, "batch")
+        workers.submit([light.job("job")], quick=True)
+        light.is_running(2)
+        assert held.running == {"a", "b"}
+        assert light_model.shares == [Share(1, alone=False)]
+
+
+def test_light_work_is_left_to_a_thread_that_does_such_work() -> None:
+    held, light = Held(), Held()
+    with workers_of(2, held) as workers:
+        workers.submit([held.job("heavy")])
+        held.is_running()
+        workers.submit([light.job("a")], quick=True)
+        light.is_running()
+        workers.submit([light.job("b")], quick=True)
+        until(lambda: workers._spare_sleeps)
+        light.gate.set()
+        assert ends(light, 2) == ["a", "b"]
+
+
+def test_light_work_is_taken_over_from_a_thread_that_takes_up_other_work() -> None:
+    held, first, light = Held(), Held(), Held()
+    with workers_of(1, held) as workers:
+        workers.submit([first.job("light")], quick=True)
+        first.is_running()
+        workers.submit([held.job("heavy")])
+        workers.submit([light.job("later")], quick=True)
+        first.gate.set()
+        held.is_running()
+        light.is_running()
+        light.gate.set()
+        assert ends(light, 1) == ["later"]
+
+
+def test_what_a_light_job_leaves_to_others_is_taken_by_them() -> None:
+    held, light = Held(), Held()
+    with workers_of(1, held) as workers:
+        model = Model(held)
+        workers.add(model, nothing_owed)
+        done = threading.Event()
+
+        def decode() -> None:
+            light.begun.release()
+            assert light.gate.wait(PATIENCE_S)
+            put(workers, model, "x")
+            done.set()
+
+        workers.submit([held.job("heavy")])
+        held.is_running()
+        workers.submit([decode], quick=True)
+        light.is_running()
+        held.gate.set()
+        asleep(workers, 1)
+        light.gate.set()
+        assert ends(held, 2) == ["heavy", "x"]
+
+
+def test_light_work_is_not_expected_to_wait_for_other_work() -> None:
+    held = Held()
+    with workers_of(2, held) as workers:
+        workers.count(lambda _: Backlog(0.5, 0.5, 0.25))
+        workers.submit([held.job("a"), held.job("b")])
+        held.is_running(2)
+        assert workers.wait_s(0.0) == OWED_S
+        assert workers.wait_s(0.0, light=True) == 0.25
 
 
 def test_few_threads_ever_run_a_batch_on_every_core() -> None:
