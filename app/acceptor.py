@@ -1,4 +1,4 @@
-"""Accepts connections and places each with a worker process."""
+"""Accepts connections and gives each to who serves it."""
 
 import asyncio
 import logging

@@ -20,7 +20,8 @@ from torch import Tensor
 
 from app.correction import Correction
 from app.crew import Crew
-from app.errors import DeadlineExceeded, Draining, InferenceFailed, InternalError, Overloaded, ServingError
+from app.errors import DeadlineExceeded, Draining, InternalError, Overloaded, ServingError
+from app.executor import Executor, Infer
 from app.forecast import Forecast
 from app.items import Item, is_quick, is_tiny
 from app.latency import LatencyCurve
@@ -31,7 +32,6 @@ from app.workers import Backlog, Clock, Job, Share
 logger = logging.getLogger(__name__)
 
 Prepare = Callable[[Item], Tensor]
-Infer = Callable[[Sequence[Tensor], Sequence[int], int], Sequence[Answer]]
 
 # So little work waits behind no work of tens of milliseconds, and may be done by the event loop itself.
 LIGHT_S = 0.002
@@ -81,8 +81,8 @@ class Batcher:
         self.curve = curve
         self.capacity = capacity
         self._prepare = prepare
-        self._infer = infer
         self._crew = crew
+        self._executor = Executor(infer, curve, self._others_wait, self._tell, clock)
         self._forecast = Forecast(curve, crew, max_batch_size)
         self._correction = Correction()
         # Whether a batch of the best size takes next to no time, and whether decoding an item does.
@@ -293,6 +293,9 @@ class Batcher:
         waiting_s = self._forecast.run_s(max(0, waiting))
         return Backlog(left_s, waiting_s, left_s + waiting_s if self.light else 0.0)
 
+    def _others_wait(self, than: int) -> bool:
+        return len(self._open) > than
+
     def _is_light(self) -> bool:
         return self.curve.least_s(self._forecast.best_size) <= LIGHT_S
 
@@ -324,60 +327,11 @@ class Batcher:
 
     def _run(self, running: Running) -> None:
         try:
-            self._infer_or_halve(running.tickets, running.threads)
+            self._executor.run(running.tickets, running.threads)
+            self.light = self._is_light()
         finally:
             with self._lock:
                 self._running = tuple(each for each in self._running if each is not running)
-
-    def _still_wanted(self, tickets: Sequence[Ticket], threads: int) -> list[tuple[Ticket, Tensor]]:
-        """Those that somebody waits for, with their examples; those whose time ran out are told.
-
-        While others wait, it has run out once less is left than the batch takes: it would be run in vain.
-        """
-        others_wait = len(self._open) > len(tickets)
-        needed_s = self.curve.mean_s(len(tickets), threads) if others_wait else 0.0
-        last_s = self._clock() + needed_s
-        late = [ticket for ticket in tickets if ticket.deadline_s <= last_s]
-        if late:
-            error = DeadlineExceeded("the time ran out in the queue")
-            self._tell([(ticket, error) for ticket in late])
-        # An example is dropped by the event loop when its client goes away, at any moment: it is read once.
-        alive = [(ticket, ticket.example) for ticket in tickets if ticket.deadline_s > last_s]
-        return [(ticket, example) for ticket, example in alive if example is not None]
-
-    def _infer_or_halve(self, tickets: Sequence[Ticket], threads: int) -> None:
-        """Run a batch; one that fails is run again in halves, so that it fails only for whom it must.
-
-        A batch too large for the memory succeeds in halves, and an item that the model cannot take ends
-        alone, away from its neighbours.
-        """
-        wanted = self._still_wanted(tickets, threads)
-        if not wanted:
-            return
-        tickets = [ticket for ticket, _ in wanted]
-        start_s = self._clock()
-        for ticket in tickets:
-            ticket.started_s = ticket.started_s or start_s
-        try:
-            examples, top_ks = [example for _, example in wanted], [ticket.top_k for ticket in tickets]
-            answers = list(zip(tickets, self._infer(examples, top_ks, threads), strict=True))
-        except Exception as error:
-            if len(tickets) > 1:
-                logger.warning("a batch of %d failed and is run in halves: %r", len(tickets), error)
-                middle = len(tickets) // 2
-                self._infer_or_halve(tickets[:middle], threads)
-                self._infer_or_halve(tickets[middle:], threads)
-                return
-            logger.exception("inference failed")
-            failure = InferenceFailed("the model failed on this item; the service's log says why")
-            self._tell([(tickets[0], failure)])
-            return
-        seconds = self._clock() - start_s
-        self.curve.record(len(tickets), seconds, threads)
-        self.light = self._is_light()
-        for ticket in tickets:
-            ticket.finished_s = start_s + seconds
-        self._tell(answers, seconds)
 
     def _tell(self, answers: Sequence[tuple[Ticket, Answer | Exception]], seconds: float | None = None) -> None:
         # From any thread.

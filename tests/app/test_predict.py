@@ -288,7 +288,7 @@ def test_a_client_that_goes_away_costs_no_compute(shades: Repository, serve: Ser
     running = serve().until_ready()
     batcher = running.service.registry.live["shades"].batcher
     gate, entered = threading.Event(), threading.Event()
-    real_infer = batcher._infer
+    real_infer = batcher._executor._infer
     sizes: list[int] = []
 
     def held(examples: Any, *how: Any) -> Any:
@@ -297,7 +297,7 @@ def test_a_client_that_goes_away_costs_no_compute(shades: Repository, serve: Ser
         assert gate.wait(20)
         return real_infer(examples, *how)
 
-    batcher._infer = held
+    batcher._executor._infer = held
     request = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: %d\r\n\r\n%s"
     body = png(0) + more
     first = threading.Thread(
@@ -323,14 +323,14 @@ def test_an_overloaded_queue_refuses_at_once_with_when_to_come_back(shades: Repo
     running = serve(queue_capacity=1, max_items=1).until_ready()
     batcher = running.service.registry.live["shades"].batcher
     gate, entered = threading.Event(), threading.Event()
-    real_infer = batcher._infer
+    real_infer = batcher._executor._infer
 
     def held(examples: Any, *how: Any) -> Any:
         entered.set()
         assert gate.wait(20)
         return real_infer(examples, *how)
 
-    batcher._infer = held
+    batcher._executor._infer = held
     post = {"content": png(0), "headers": PNG}
     first = threading.Thread(target=running.client.post, args=("/predict",), kwargs=post)
     first.start()
@@ -346,13 +346,13 @@ def test_an_answer_that_takes_too_long_is_a_504_at_the_deadline(shades: Reposito
     running = serve(request_timeout_s=0.3).until_ready()
     batcher = running.service.registry.live["shades"].batcher
     gate = threading.Event()
-    real_infer = batcher._infer
+    real_infer = batcher._executor._infer
 
     def held(examples: Any, *how: Any) -> Any:
         assert gate.wait(20)
         return real_infer(examples, *how)
 
-    batcher._infer = held
+    batcher._executor._infer = held
     response = running.client.post("/predict", content=png(0), headers=PNG)
     gate.set()
     problem(response, 504, "deadline_exceeded")
@@ -365,7 +365,7 @@ def test_a_model_that_fails_is_a_500_that_leaks_nothing(shades: Repository, serv
     def broken(*_: Any) -> Any:
         raise RuntimeError("secret /etc/path")
 
-    running.service.registry.live["shades"].batcher._infer = broken
+    running.service.registry.live["shades"].batcher._executor._infer = broken
     response = running.client.post("/predict", content=png(0), headers=PNG)
     assert "secret" not in problem(response, 500, "inference_failed").detail
 

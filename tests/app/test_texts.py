@@ -279,7 +279,7 @@ def together(running: Running, path: str, texts: Sequence[str]) -> tuple[dict[st
     """Ask for every text at once; return its prediction, and the sizes of the batches that were run."""
     batcher = running.service.registry.live[path.split("/")[2]].batcher
     gate, entered = threading.Event(), threading.Event()
-    real_infer = batcher._infer
+    real_infer = batcher._executor._infer
     sizes: set[int] = set()
     found: dict[str, dict[str, Any]] = {}
 
@@ -293,7 +293,7 @@ def together(running: Running, path: str, texts: Sequence[str]) -> tuple[dict[st
         with httpx.Client(base_url=f"http://127.0.0.1:{running.port}", timeout=60) as client:
             found[text] = predictions(client.post(path, content=text, headers=TEXT))[0]
 
-    batcher._infer = held
+    batcher._executor._infer = held
     threads = [threading.Thread(target=ask, args=(text,)) for text in texts]
     threads[0].start()
     assert entered.wait(20)
@@ -304,7 +304,7 @@ def together(running: Running, path: str, texts: Sequence[str]) -> tuple[dict[st
     gate.set()
     for thread in threads:
         thread.join()
-    batcher._infer = real_infer
+    batcher._executor._infer = real_infer
     return found, sizes
 
 
