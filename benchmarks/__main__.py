@@ -26,7 +26,7 @@ from benchmarks.places import Place, lay_out
 from benchmarks.report import markdown, plot
 from benchmarks.results import Limit, Results
 from benchmarks.rounds import Plan, Round, noting
-from benchmarks.servers import LIMITS, OURS, SERVERS, Server
+from benchmarks.servers import LANTERN_AUTO, LIMITS, OURS, SERVERS, Server
 from benchmarks.workloads import ROOT, WORKLOADS, Mix, Workload
 from training.machine import this_machine
 
@@ -43,7 +43,8 @@ def main() -> None:
     plan = Plan(options.connections, options.seconds, options.open_loop, allow_connections())
     options.output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
-        places = {workload.name: lay_out(workload, Path(scratch)) for workload in options.workloads}
+        optimize = LANTERN_AUTO in servers
+        places = {each.name: lay_out(each, Path(scratch), optimize=optimize) for each in options.workloads}
         for number in range(options.rounds):
             for workload in options.workloads:
                 place = places[workload.name]

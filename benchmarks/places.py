@@ -33,15 +33,21 @@ class Place:
         return self.parts or (self,)
 
 
-def lay_out(workload: Workload | Mix, scratch: Path) -> Place:
-    """Publish a workload's models and lay out the very same files for the peers."""
+def lay_out(workload: Workload | Mix, scratch: Path, *, optimize: bool = False) -> Place:
+    """Publish a workload's models and lay out the very same files for the peers.
+
+    Args:
+        workload: Whose.
+        scratch: Where; what is there already is not made again.
+        optimize: Make faster forms of the models too, which may take minutes.
+    """
     if isinstance(workload, Mix):
-        return _lay_out_together(workload, scratch)
+        return _lay_out_together(workload, scratch, optimize=optimize)
     place = Place(scratch / "models" / workload.model, scratch / "plain" / workload.model)
     if not place.models_dir.exists():
         workload.prepare(scratch)
         _train(workload.publish, place, scratch, check=True)
-        if workload.optimize:
+        if optimize and workload.optimize:
             # On some machines no other form is faster; the model then serves as it is.
             _train(("optimize", workload.model, *workload.optimize), place, scratch, check=False)
     bundle = Repository(place.models_dir).open(workload.model)
@@ -50,8 +56,8 @@ def lay_out(workload: Workload | Mix, scratch: Path) -> Place:
     return place
 
 
-def _lay_out_together(mix: Mix, scratch: Path) -> Place:
-    parts = [lay_out(part, scratch) for part in mix.parts]
+def _lay_out_together(mix: Mix, scratch: Path, *, optimize: bool) -> Place:
+    parts = [lay_out(part, scratch, optimize=optimize) for part in mix.parts]
     place = Place(scratch / "models" / mix.name, scratch / "plain" / mix.name, parts)
     for workload, part in zip(mix.parts, parts, strict=True):
         shutil.copytree(part.models_dir / workload.model, place.models_dir / workload.model)

@@ -41,6 +41,7 @@ SENTENCES = (
     "A clever idea, told with patience, by somebody who knows how people talk when they think nobody listens.",
 )
 FEWEST_WORDS = 2
+MOST_SHORT_WORDS = 11
 
 
 @dataclass(frozen=True)
@@ -116,14 +117,14 @@ def _tiny_files(scratch: Path) -> None:
 
 
 def _sentences_file(scratch: Path) -> None:
-    """Write a table to train on: how well is no matter of speed, so the labels mean nothing."""
+    """Write a table to train on, of what can be learned from so few: whether a text is long."""
     with (scratch / "sentences.csv").open("w", newline="") as file:
         table = csv.writer(file)
         table.writerow(("text", "label"))
-        for index, sentence in enumerate(SENTENCES):
+        for sentence in SENTENCES:
             words = sentence.split()
             for end in range(FEWEST_WORDS, len(words) + 1):
-                table.writerow((" ".join(words[:end]), ("odd", "even")[(index + end) % 2]))
+                table.writerow((" ".join(words[:end]), "long" if end > MOST_SHORT_WORDS else "short"))
 
 
 def _sentences() -> list[bytes]:
@@ -179,7 +180,8 @@ def _tiny_import(scratch: str) -> tuple[str, ...]:
 
 def _text(arch: str, scratch: str, *size: str) -> tuple[str, ...]:
     table = ("--data", f"{scratch}/sentences.csv", "--runs-dir", f"{scratch}/runs")
-    gate = ("--epochs", "1", "--min-accuracy", "0")
+    # Other forms of a model are judged by a hundred texts at least.
+    gate = ("--epochs", "4", "--test-fraction", "0.5", "--min-accuracy", "0")
     return ("text", *table, *gate, "--arch", arch, "--name", arch, *size)
 
 
@@ -206,8 +208,9 @@ def _of_photographs(
     return Workload(name, model, publish, JPEG, bodies, _cut_photographs, inputs, OPTIMIZE, AUTO)
 
 
-def _of_texts(arch: str, publish: Sequence[str]) -> Workload:
-    return Workload(arch, arch, publish, TEXT, _sentences, _sentences_file, also=WORKERS)
+def _of_texts(arch: str, publish: Sequence[str], optimize: Sequence[str] = ()) -> Workload:
+    also = (*AUTO, *WORKERS) if optimize else WORKERS
+    return Workload(arch, arch, publish, TEXT, _sentences, _sentences_file, optimize=optimize, also=also)
 
 
 TINY_NET = Workload("tiny", "tiny", _tiny_import(SCRATCH), JPEG, _tiny_bodies, _tiny_files, also=WORKERS)
@@ -221,7 +224,7 @@ WORKLOADS: dict[str, Workload | Mix] = {
         _of_photographs("efficientnet", "imagenet", ("imagenet",)),
         _of_photographs("large", "resnet18", _zoo("resnet18"), _large_photographs),
         _of_texts("lstm", LSTM),
-        _of_texts("transformer", TRANSFORMER),
+        _of_texts("transformer", TRANSFORMER, ("--data", f"{SCRATCH}/sentences.csv")),
         _of_photographs("resnet18x4", "resnet18", _zoo("resnet18"), inputs=4),
         # Microseconds of one beside tens of milliseconds of the other.
         Mix("mix", (TINY_NET, RESNET18), also=(*AUTO, *WORKERS)),

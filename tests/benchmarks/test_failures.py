@@ -36,7 +36,7 @@ def place(tmp_path: Path) -> Place:
 def _only_one_workload(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     workload = Workload("one", "one", (), "text/plain", lambda: [b"body"])
     monkeypatch.setitem(WORKLOADS, "one", workload)
-    monkeypatch.setattr("benchmarks.__main__.lay_out", lambda *_: place)
+    monkeypatch.setattr("benchmarks.__main__.lay_out", lambda *_, **__: place)
     monkeypatch.setattr("benchmarks.__main__.LIMITS", ())
     monkeypatch.setattr("benchmarks.__main__._limits", lambda *_: [LIMIT])
     monkeypatch.setattr("benchmarks.streams.expected_label", lambda *_: "right")
