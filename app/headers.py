@@ -11,7 +11,7 @@ Headers = Sequence[tuple[bytes, bytes]]
 
 SANE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 # An id need not be a secret. Seeded by the system, once a process.
-_random = random.Random()  # noqa: S311
+_random = random.Random()  # noqa: S311 (no secret is made of it)
 
 
 def header(scope: Scope, name: bytes) -> str | None:

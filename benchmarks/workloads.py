@@ -153,7 +153,7 @@ def _cut_photographs(scratch: Path) -> None:
     """Write squares cut out of the photographs: to quantize by, and to compare forms of a model on."""
     folder = scratch / "squares"
     folder.mkdir(exist_ok=True)
-    places = random.Random(0)  # noqa: S311
+    places = random.Random(0)  # noqa: S311 (no secret is made of it)
     for path in PHOTOGRAPHS:
         photograph = Image.open(path)
         for index in range(SQUARES):

@@ -26,7 +26,7 @@ def test_what_always_takes_longer_is_expected_to() -> None:
 
 
 def test_of_waits_that_vary_nearly_all_are_shorter_than_expected() -> None:
-    chance, correction = random.Random(0), Correction()  # noqa: S311
+    chance, correction = random.Random(0), Correction()  # noqa: S311 (no secret is made of it)
     longer = 0
     for _ in range(5000):
         taken_s = max(0.0, chance.gauss(1.3, 0.1))
