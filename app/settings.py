@@ -44,7 +44,8 @@ class Settings(BaseSettings):
     device: str = Field(
         "auto",
         pattern=r"^(auto|cpu|cuda(:[0-9]{1,3})?)$",
-        description="auto, cpu, cuda or cuda:N; auto takes CUDA if any.",
+        description="auto, cpu, cuda or cuda:N; auto takes CUDA if any. Of several worker processes each takes "
+        "the next GPU, unless one is named.",
     )
     precision: Precision = Field(
         "auto",

@@ -26,3 +26,14 @@ def choose_device(wanted: str) -> torch.device:
     if wanted != "cpu" and index >= found:
         raise DeviceUnavailable(f"device {wanted}: this machine has {found} CUDA devices; use auto or cpu")
     return torch.device(wanted)
+
+
+def device_in_turn(wanted: str, place: int) -> str:
+    """Return the device of one of several processes: where none is named, each takes the next CUDA device.
+
+    Args:
+        wanted: As `choose_device` takes it.
+        place: The process's, from 0.
+    """
+    found = torch.cuda.device_count()
+    return f"cuda:{place % found}" if wanted in ("auto", "cuda") and found else wanted

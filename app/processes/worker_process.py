@@ -27,6 +27,7 @@ from app.registry import Refusal
 from app.routes.health import readiness
 from app.server import Server
 from app.settings import Settings
+from models.device import device_in_turn
 from models.errors import DeviceUnavailable
 from models.repository import Current
 
@@ -153,8 +154,9 @@ def main() -> int:
         start = receive(control)
     except (ChannelBroken, OSError):
         return 1  # Nobody is there to serve for.
-    settings = Settings.model_validate(start["settings"])
-    logs.configure(settings.log_format, settings.log_level, worker=start["number"])
+    settings, number = Settings.model_validate(start["settings"]), start["number"]
+    settings = settings.model_copy(update={"device": device_in_turn(settings.device, number - 1)})
+    logs.configure(settings.log_format, settings.log_level, worker=number)
     served = {model: Current(**current) for model, current in start["served"].items()}
     channel = Channel(lambda message: server.hear(message), lambda: server.hear_the_end())
     siblings = Siblings(channel.say, served, start["required"])
