@@ -201,7 +201,8 @@ class Workers:
             self._spare_awake.release()
 
     def _all_do_other_work(self) -> bool:
-        return not self._sleeping and not any(work.light for work in self._doing.values())
+        # One that is only being woken will look by itself.
+        return len(self._doing) == self.threads and not any(work.light for work in self._doing.values())
 
     def _waits(self, *, light: bool = False) -> bool:
         jobs = self._quick if light else self._quick or self._slow

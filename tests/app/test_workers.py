@@ -276,6 +276,19 @@ def test_light_work_is_left_to_a_thread_that_does_such_work() -> None:
         assert ends(light, 2) == ["a", "b"]
 
 
+def test_light_work_is_left_to_a_thread_that_is_being_woken() -> None:
+    light = Held()
+    light.gate.set()
+    with workers_of(1, light) as workers:
+        asleep(workers, 1)
+        until(lambda: workers._spare_sleeps)
+        with workers.lock:
+            workers.submit([light.job("a")], quick=True)
+            workers.submit([light.job("b")], quick=True)
+            assert workers._spare_sleeps
+        assert ends(light, 2) == ["a", "b"]
+
+
 def test_light_work_is_taken_over_from_a_thread_that_takes_up_other_work() -> None:
     held, first, light = Held(), Held(), Held()
     with workers_of(1, held) as workers:
