@@ -109,8 +109,7 @@ class Workers:
         self._owed: list[Owed] = []
         # Whoever slept last is woken first: with little to do it is always the same thread, whose caches are warm.
         self._sleeping: list[threading.Semaphore] = []
-        self._spare_sleeps = False
-        self._spare_awake = threading.Semaphore(0)
+        self._spare_sleeping: list[threading.Semaphore] = []
         self._wide: set[int] = set()
         self._doing: dict[int, Work] = {}
         self._closed = False
@@ -196,9 +195,8 @@ class Workers:
             self._wake_spare()
 
     def _wake_spare(self) -> None:
-        if self._spare_sleeps:
-            self._spare_sleeps = False
-            self._spare_awake.release()
+        if self._spare_sleeping:
+            self._spare_sleeping.pop().release()
 
     def _all_do_other_work(self) -> bool:
         # One that is only being woken will look by itself.
@@ -230,7 +228,8 @@ class Workers:
             del work
 
     def _work_beside(self) -> None:
-        while (work := self._take_light()) is not None:
+        awake = threading.Semaphore(0)
+        while (work := self._take_light(awake)) is not None:
             _do(work)
             del work
 
@@ -247,15 +246,9 @@ class Workers:
                     return work
                 self._sleeping.append(awake)
                 until_due_s = self._until_due_s()
-            if not awake.acquire(timeout=until_due_s):
-                with self.lock:
-                    # Woken just now all the same: that is taken, or it would count for the next sleep.
-                    if awake in self._sleeping:
-                        self._sleeping.remove(awake)
-                    else:
-                        awake.acquire()
+            self._sleep(self._sleeping, awake, until_due_s)
 
-    def _take_light(self) -> Work | None:
+    def _take_light(self, awake: threading.Semaphore) -> Work | None:
         while True:
             with self.lock:
                 if self._closed:
@@ -264,14 +257,20 @@ class Workers:
                 work = self._next(light=True) if in_charge else None
                 if work is not None:
                     return work
-                self._spare_sleeps = True
+                self._spare_sleeping.append(awake)
                 until_due_s = self._until_due_s(light=True) if in_charge else None
-            if not self._spare_awake.acquire(timeout=until_due_s):
-                with self.lock:
-                    if self._spare_sleeps:
-                        self._spare_sleeps = False
-                    else:
-                        self._spare_awake.acquire()
+            self._sleep(self._spare_sleeping, awake, until_due_s)
+
+    def _sleep(
+        self, sleeping: list[threading.Semaphore], awake: threading.Semaphore, until_due_s: float | None
+    ) -> None:
+        if not awake.acquire(timeout=until_due_s):
+            with self.lock:
+                # Woken just now all the same: that is taken, or it would count for the next sleep.
+                if awake in sleeping:
+                    sleeping.remove(awake)
+                else:
+                    awake.acquire()
 
     def _wake_another_after(self, work: Work) -> None:
         """What is left is somebody else's, if anybody is free, and if it is worth waking them.
@@ -279,7 +278,7 @@ class Workers:
         Behind a job that may take any time nothing is left waiting, however little it is.
         """
         if not self._sleeping:
-            if self._spare_sleeps and not work.light and self._waits(light=True):
+            if self._spare_sleeping and not work.light and self._waits(light=True):
                 self._wake(light=True)
             return
         if not self._waits():

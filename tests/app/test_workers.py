@@ -271,7 +271,7 @@ def test_light_work_is_left_to_a_thread_that_does_such_work() -> None:
         workers.submit([light.job("a")], quick=True)
         light.is_running()
         workers.submit([light.job("b")], quick=True)
-        until(lambda: workers._spare_sleeps)
+        until(lambda: bool(workers._spare_sleeping))
         light.gate.set()
         assert ends(light, 2) == ["a", "b"]
 
@@ -281,11 +281,11 @@ def test_light_work_is_left_to_a_thread_that_is_being_woken() -> None:
     light.gate.set()
     with workers_of(1, light) as workers:
         asleep(workers, 1)
-        until(lambda: workers._spare_sleeps)
+        until(lambda: bool(workers._spare_sleeping))
         with workers.lock:
             workers.submit([light.job("a")], quick=True)
             workers.submit([light.job("b")], quick=True)
-            assert workers._spare_sleeps
+            assert workers._spare_sleeping
         assert ends(light, 2) == ["a", "b"]
 
 
