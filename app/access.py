@@ -7,11 +7,11 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api_keys import ApiKeys
-from app.errors import RateLimited, ServingError, Unauthorized, note, problem
+from app.errors import RateLimited, ServingError, Unauthorized, note, render
 from app.rate_limit import RateLimiter
 
 # An orchestrator holds no key, and must never be told to ask less often.
-OPEN_PATHS = frozenset({"/health/live", "/health/ready"})
+OPEN_PATHS = frozenset({"/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready"})
 # A host has a whole network of this size to choose its IPv6 addresses from (RFC 6177).
 IPV6_HOST_BITS = 64
 
@@ -38,7 +38,7 @@ class AccessMiddleware:
                 self._check(request)
             except ServingError as error:
                 note(request, error)
-                await problem(error, request.state.request_id)(scope, receive, send)
+                await render(error, scope)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 

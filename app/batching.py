@@ -114,7 +114,7 @@ class Batcher:
         """Items admitted and not yet answered."""
         return len(self._open)
 
-    def admit(self, count: int, deadline_s: float, top_k: int = 1) -> Order:
+    def admit(self, count: int, deadline_s: float, top_k: int | None = 1) -> Order:
         """Take in `count` items, all or none.
 
         Args:

@@ -88,7 +88,7 @@ def _plain_text(body: bytes, options: Mapping[bytes, bytes], limits: BodyLimits)
         text = body.decode(charset)
     except UnicodeError:
         raise InvalidRequest(f"body: is not {charset} text") from None
-    return ParsedBody((_text(text, limits),))
+    return ParsedBody((text_item(text, limits),))
 
 
 def _json(body: bytes, _options: Mapping[bytes, bytes], limits: BodyLimits) -> ParsedBody:
@@ -98,7 +98,7 @@ def _json(body: bytes, _options: Mapping[bytes, bytes], limits: BodyLimits) -> P
         request = JsonRequest.model_validate_json(body)
     except ValidationError as error:
         raise InvalidRequest(explain(error.errors()[0])) from None
-    _check_count(len(request.instances), limits.max_items)
+    check_count(len(request.instances), limits.max_items)
     items = tuple(_instance(index, instance, limits) for index, instance in enumerate(request.instances))
     return ParsedBody(items, request.model, request.top_k)
 
@@ -111,7 +111,7 @@ def _instance(index: int, instance: object, limits: BodyLimits) -> Item | Servin
         return InvalidRequest(f"instances.{index}: {explain(error.errors()[0])}")
     if isinstance(parsed, TextInstance):
         try:
-            return _text(parsed.text, limits)
+            return text_item(parsed.text, limits)
         except TextTooLong as error:
             return TextTooLong(f"instances.{index}.text: {error.detail}")
     encoded = parsed.image.rpartition(",")[2] if parsed.image.startswith("data:") else parsed.image
@@ -121,17 +121,27 @@ def _instance(index: int, instance: object, limits: BodyLimits) -> Item | Servin
 
 
 def _multipart(body: bytes, options: Mapping[bytes, bytes], limits: BodyLimits) -> ParsedBody:
-    files = form_files(body, options.get(b"boundary"), partial(_check_count, max_items=limits.max_items))
+    files = form_files(body, options.get(b"boundary"), partial(check_count, max_items=limits.max_items))
     return ParsedBody(tuple(Item("image", content) for content in files))
 
 
-def _text(text: str, limits: BodyLimits) -> Item:
+def text_item(text: str, limits: BodyLimits) -> Item:
+    """Turn a text into an item.
+
+    Raises:
+        TextTooLong: It has more characters than allowed.
+    """
     if len(text) > limits.max_text_chars:
         raise TextTooLong(f"the text has {len(text)} characters; at most {limits.max_text_chars} are allowed")
     return Item("text", text.encode())
 
 
-def _check_count(count: int, max_items: int) -> None:
+def check_count(count: int, max_items: int) -> None:
+    """Refuse a request that has so many items, or more.
+
+    Raises:
+        TooManyItems: They are more than allowed.
+    """
     if count > max_items:
         raise TooManyItems(f"the request has {count} items or more; at most {max_items} are allowed: split it")
 

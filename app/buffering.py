@@ -3,7 +3,7 @@
 from types import TracebackType
 from typing import Self
 
-from app.errors import Overloaded
+from app.errors import BodyTooLarge, Overloaded
 
 
 class BodyBudget:
@@ -34,7 +34,12 @@ class Loan:
 
         Raises:
             Overloaded: That much is not left.
+            BodyTooLarge: There is never that much.
         """
+        if self.taken_bytes + count_bytes > self._budget.capacity_bytes:
+            raise BodyTooLarge(
+                f"the request takes over {self._budget.capacity_bytes} bytes of memory; send less at once"
+            )
         if self._budget.held_bytes + count_bytes > self._budget.capacity_bytes:
             held, allowed = self._budget.held_bytes, self._budget.capacity_bytes
             detail = f"bodies of {held} bytes are held already, of {allowed} allowed; try again later"

@@ -27,15 +27,25 @@ class Deadline:
         """Have something else called."""
         self._passed = passed
 
+    def advance(self, at_s: float) -> None:
+        """Have it pass earlier, if that is earlier."""
+        if at_s < self.at_s:
+            self.at_s = at_s
+            self._timer.cancel()
+            self._start()
+
     def __enter__(self) -> Self:
-        left_s = max(0.0, self.at_s - time.monotonic())
-        self._timer = asyncio.get_running_loop().call_later(left_s, self._pass)
+        self._start()
         return self
 
     def __exit__(
         self, _kind: type[BaseException] | None, _error: BaseException | None, _traceback: TracebackType | None
     ) -> None:
         self._timer.cancel()
+
+    def _start(self) -> None:
+        left_s = max(0.0, self.at_s - time.monotonic())
+        self._timer = asyncio.get_running_loop().call_later(left_s, self._pass)
 
     def _pass(self) -> None:
         self._passed()

@@ -8,7 +8,7 @@ from torch import Tensor
 import models.errors
 from app.errors import ImageTooLarge, InvalidRequest, ServingError, TextTooLong, UndecodableImage
 from app.items import Item
-from models.preparation import Preparation
+from models.preparation import ImagePreparation, TextPreparation
 
 # What the bytes are at fault for, as a client is told it.
 _FAILURES: tuple[tuple[type[models.errors.ExampleError], type[ServingError]], ...] = (
@@ -19,15 +19,16 @@ _FAILURES: tuple[tuple[type[models.errors.ExampleError], type[ServingError]], ..
 )
 
 
-def decode(item: Item, preparation: Preparation) -> Tensor:
+def decode(item: Item, preparation: ImagePreparation | TextPreparation) -> Tensor:
     """Turn an item into an example.
 
     Raises:
         ServingError: Its bytes are at fault.
     """
-    content = _from_base64(item.content) if item.base64 else item.content
     try:
-        return preparation.prepare(content)
+        if item.array is not None:
+            return preparation.accept(item.array)
+        return preparation.prepare(_from_base64(item.content) if item.base64 else item.content)
     except models.errors.ExampleError as error:
         failure = next(failure for kind, failure in _FAILURES if isinstance(error, kind))
         raise failure(str(error)) from None

@@ -9,7 +9,8 @@
       │           └ body_too_large, unsupported_media_type
       └ unauthorized, rate_limited                                              deadline_exceeded: anywhere
 
-A failure knows its code; only this table knows HTTP. Bodies are RFC 9457 problem details.
+A failure knows its code; only this table knows HTTP. Bodies are RFC 9457 problem details; under /v2 they are what
+the Open Inference Protocol has instead.
 """
 
 import math
@@ -20,6 +21,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic_core import ErrorDetails, to_json
 from starlette.exceptions import HTTPException
+from starlette.types import Scope
 
 from app.schemas import ItemError
 
@@ -44,6 +46,8 @@ STATUS_BY_CODE = {
     "model_not_ready": 503,
     "deadline_exceeded": 504,
 }
+# That protocol has one status for whatever is wrong with a request.
+OPEN_INFERENCE_STATUS = {415: 400, 422: 400}
 PHRASES = {int(status): status.phrase for status in HTTPStatus}
 RETRY_LATER = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
 CLIENT_CLOSED_REQUEST = 499  # nginx's code for the log: nobody is left to read an answer
@@ -185,6 +189,29 @@ class ClientDisconnected(Exception):
     """The client went away; nobody is left to answer."""
 
 
+def render(error: ServingError, scope: Scope) -> Response:
+    """Render a failure of a request, as its protocol has it."""
+    if is_open_inference(scope["path"]):
+        return failure(error)
+    return problem(error, scope["state"]["request_id"])
+
+
+def is_open_inference(path: str) -> bool:
+    """Whether a path is one of the Open Inference Protocol's."""
+    return path.startswith("/v2/") or path == "/v2"
+
+
+def failure(error: ServingError) -> Response:
+    """Render a failure as the Open Inference Protocol has it."""
+    status = OPEN_INFERENCE_STATUS.get(error.status, error.status)
+    return Response(
+        to_json({"error": error.detail}),
+        status_code=status,
+        headers=_headers(error, status),
+        media_type="application/json",
+    )
+
+
 def problem(error: ServingError, request_id: str, errors: list[ItemError] | None = None) -> Response:
     """Render a failure as problem details."""
     status = error.status
@@ -199,26 +226,21 @@ def problem(error: ServingError, request_id: str, errors: list[ItemError] | None
     }
     if errors:
         body["errors"] = [each.model_dump() for each in errors]
-    headers = {}
-    if status in RETRY_LATER:
-        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s or 1)))
-    if status == HTTPStatus.UNAUTHORIZED:
-        headers["WWW-Authenticate"] = 'Bearer realm="lantern"'
     return Response(
         to_json(body),
         status_code=status,
-        headers=headers,
+        headers=_headers(error, status),
         media_type="application/problem+json",
     )
 
 
 def install(app: FastAPI) -> None:
-    """Render every failure that reaches the app through `problem`."""
+    """Render every failure that reaches the app through `render`."""
 
     @app.exception_handler(ServingError)
     def serving_error(request: Request, error: ServingError) -> Response:
         note(request, error)
-        return problem(error, request.state.request_id)
+        return render(error, request.scope)
 
     @app.exception_handler(RequestValidationError)
     def validation_error(request: Request, error: RequestValidationError) -> Response:
@@ -243,6 +265,15 @@ def explain(first: ErrorDetails) -> str:
     """Say which field is off and how, from one of pydantic's errors."""
     field = ".".join(str(step) for step in first["loc"]) or "body"
     return f"{field}: {first['msg']}"
+
+
+def _headers(error: ServingError, status: int) -> dict[str, str]:
+    headers = {}
+    if status in RETRY_LATER:
+        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s or 1)))
+    if status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = 'Bearer realm="lantern"'
+    return headers
 
 
 def _from_http(request: Request, error: HTTPException) -> ServingError:

@@ -6,13 +6,14 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.errors import CLIENT_CLOSED_REQUEST, ClientDisconnected, InternalError, problem
+from app.access import OPEN_PATHS
+from app.errors import CLIENT_CLOSED_REQUEST, ClientDisconnected, InternalError, render
 from app.headers import header, request_id
 from app.service import Service
 
 logger = logging.getLogger("lantern.request")
 
-QUIET_ROUTES = frozenset({"/health/live", "/health/ready", "/metrics"})
+QUIET_ROUTES = OPEN_PATHS | {"/metrics"}
 
 
 class ExchangeMiddleware:
@@ -75,7 +76,7 @@ class _Exchange:
         if self.status:
             return  # An answer has begun, so no other can be given.
         error = InternalError("the service failed; its log says why, under this request id")
-        await problem(error, self.request_id)(self._scope, receive, self.send)
+        await render(error, self._scope)(self._scope, receive, self.send)
 
     def finish(self) -> None:
         elapsed_s = time.monotonic() - self.received_s

@@ -13,7 +13,7 @@ from app.workers import Clock
 
 logger = logging.getLogger(__name__)
 
-Infer = Callable[[Sequence[Tensor], Sequence[int], int], Sequence[Answer]]
+Infer = Callable[[Sequence[Tensor], Sequence[int | None], int], Sequence[Answer]]
 
 
 class Tell(Protocol):

@@ -8,7 +8,7 @@ before it costs a task, a place in the queue or a line in the log. Used on the e
 import asyncio
 import logging
 
-from app.errors import Overloaded, problem
+from app.errors import Overloaded, failure, is_open_inference, problem
 from app.headers import Headers, asked_timeout_s, first, request_id
 from app.metrics import Metrics
 
@@ -22,6 +22,7 @@ WAIT_SHARE = 0.1
 SHORT_S = 0.001
 TELL_EVERY_S = 1.0
 RETRY_AFTER_S = 1
+REFUSED = Overloaded("more is asked than can be looked at; allow more time or try again later")
 
 
 class Gate:
@@ -40,6 +41,7 @@ class Gate:
         self._refused = 0
         self._telling: asyncio.TimerHandle | None = None
         self._before, self._after = _problem()
+        self._failure = bytes(failure(REFUSED).body)
 
     def lets_in(self, headers: Headers) -> bool:
         """Whether a request would be looked at soon enough."""
@@ -59,17 +61,21 @@ class Gate:
         each_s = min(waited_s / place, MOST_SLOWER * self._each_s + SHORT_S)
         self._each_s += SMOOTHING * (each_s - self._each_s)
 
-    def refusal(self, headers: Headers) -> tuple[bytes, bytes]:
+    def refusal(self, path: str, headers: Headers) -> tuple[bytes, bytes]:
         """Refuse a request: count it, and give its answer's headers, each with its end, and body."""
         self._metrics.requests.count("", "", "unmatched", Overloaded.code)
         self._refused += 1
         if self._telling is None:
             self._telling = asyncio.get_running_loop().call_later(TELL_EVERY_S, self._tell)
         name = request_id(first(headers, b"x-request-id")).encode()
-        body = self._before + name + self._after
-        head = (
-            b"content-type: application/problem+json\r\nretry-after: %d\r\ncontent-length: %d\r\n"
-            b"x-request-id: %s\r\n" % (RETRY_AFTER_S, len(body), name)
+        media_type, body = b"application/problem+json", self._before + name + self._after
+        if is_open_inference(path):
+            media_type, body = b"application/json", self._failure
+        head = b"content-type: %s\r\nretry-after: %d\r\ncontent-length: %d\r\nx-request-id: %s\r\n" % (
+            media_type,
+            RETRY_AFTER_S,
+            len(body),
+            name,
         )
         return head, body
 
@@ -89,6 +95,5 @@ class Gate:
 def _problem() -> tuple[bytes, bytes]:
     """Write the body of a refusal, before and after its request's id."""
     mark = "-"
-    error = Overloaded("more is asked than can be looked at; allow more time or try again later")
-    before, _, after = bytes(problem(error, mark).body).partition(f'"{mark}"'.encode())
+    before, _, after = bytes(problem(REFUSED, mark).body).partition(f'"{mark}"'.encode())
     return before + b'"', b'"' + after

@@ -16,7 +16,7 @@ from models.backend import Backend
 from models.bundle import Bundle
 from models.errors import BackendUnavailable, BundleError, GoldenMismatch
 from models.golden import Outputs, check_golden
-from models.preparation import Preparation, preparation_of
+from models.preparation import ImagePreparation, TextPreparation, preparation_of
 from models.runnable import Run, runnable
 from models.tokenization import Tokenizer
 
@@ -39,7 +39,7 @@ class LoadedModel:
     bundle: Bundle
     backend: Backend
     device: torch.device
-    preparation: Preparation
+    preparation: ImagePreparation | TextPreparation
     writer: Tokenizer | None
     run: Run
     curve: LatencyCurve

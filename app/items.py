@@ -2,17 +2,26 @@
 
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from models import jpeg
 from models.errors import UndecodableImage
 from models.repository import InputKind
 
 
 class Item(NamedTuple):
-    """One image or text, as it came; `base64` if its bytes are so encoded."""
+    """One image or text, as it came.
+
+    Attributes:
+        base64: Whether its bytes are so encoded.
+        array: What its client decoded itself, as the model's graph takes it; `content` is empty then.
+    """
 
     kind: InputKind
     content: bytes
     base64: bool = False
+    array: NDArray[np.generic] | None = None
 
 
 # A JPEG of so few bytes has too few blocks, and a PNG of so few pixels too few rows, to take a millisecond or two.
@@ -28,6 +37,8 @@ PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 def is_tiny(item: Item) -> bool:
     """Whether decoding takes microseconds even if somebody meant it not to: the event loop may wait for it."""
     content = item.content
+    if item.array is not None:
+        return item.array.nbytes <= TINY_BYTES
     if len(content) > TINY_BYTES or item.base64:
         return False
     if item.kind == "text":
@@ -45,6 +56,8 @@ def is_tiny(item: Item) -> bool:
 def is_quick(item: Item) -> bool:
     """Whether decoding is known to take next to no time, whatever the bytes turn out to be."""
     content = item.content
+    if item.array is not None:
+        return True
     if len(content) > QUICK_BYTES or item.base64:
         return False
     if item.kind == "text" or content.startswith(jpeg.MAGIC):

@@ -13,7 +13,7 @@ from app import errors
 from app.access import AccessMiddleware
 from app.exchange import ExchangeMiddleware
 from app.processes.siblings import Siblings
-from app.routes import health, metrics, models, predict, problems
+from app.routes import health, metrics, models, open_inference, predict, problems
 from app.routes.direct import DirectRoutes
 from app.service import Service
 from app.settings import Settings
@@ -42,7 +42,8 @@ class Lantern(FastAPI):
     def build_middleware_stack(self) -> ASGIApp:
         """Lay the app's own layers around FastAPI's."""
         service = self._service
-        routes = [route for route in predict.router.routes if isinstance(route, APIRoute)]
+        declared = (*predict.router.routes, *open_inference.router.routes)
+        routes = [route for route in declared if isinstance(route, APIRoute) and route.methods == {"POST"}]
         direct = DirectRoutes(super().build_middleware_stack(), service, routes)
         if service.keys is None and service.limiter is None:
             return ExchangeMiddleware(direct, service)
@@ -81,10 +82,13 @@ def create_app(settings: Settings, siblings: Siblings | None = None) -> FastAPI:
     app.state.service = service
     written = app.openapi
     # FastAPI keeps the document after the first call, and so does this.
-    document = functools.cache(lambda: problems.correct(written(), keys=service.keys is not None))
+    document = functools.cache(
+        lambda: problems.correct(written(), open_inference.BODIES, keys=service.keys is not None)
+    )
     app.openapi = document  # type: ignore[method-assign]  # FastAPI's documented way to extend it
     errors.install(app)
     for routes in (predict, models, metrics):
         app.include_router(routes.router, responses=problems.documented(401, 429))
+    app.include_router(open_inference.router)
     app.include_router(health.router)
     return app

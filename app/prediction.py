@@ -15,18 +15,21 @@ from app.errors import ClientDisconnected, DeadlineExceeded, InvalidRequest, Ser
 from app.items import Item
 from app.metrics import Metrics
 from app.registry import LiveModel, Registry
-from app.responding import Prediction
+from app.responding import Prediction, Raw
 from app.tickets import Order, Ticket
 from app.workers import Clock
 
 
 class Ask(NamedTuple):
-    """What a request wants to know, of at least one good item; `received_s` is on the monotonic clock."""
+    """What a request wants to know, of at least one good item; `received_s` is on the monotonic clock.
+
+    `top_k` is the number of labels or texts that are wanted; None wants the model's outputs as they are.
+    """
 
     items: Sequence[Item | ServingError]
     model: str | None
     version: str | None
-    top_k: int
+    top_k: int | None
     received_s: float
     deadline: Deadline
 
@@ -35,7 +38,7 @@ class Answer(NamedTuple):
     """A prediction or an error for each item, in order."""
 
     model: LiveModel
-    outcomes: list[Prediction | ServingError]
+    outcomes: list[Prediction | Raw | ServingError]
     timing_ms: dict[str, float]
 
 
@@ -94,7 +97,7 @@ class Predictor:
             raise
 
     def _count(
-        self, model: LiveModel, outcomes: Sequence[Prediction | ServingError], timing_ms: dict[str, float]
+        self, model: LiveModel, outcomes: Sequence[Prediction | Raw | ServingError], timing_ms: dict[str, float]
     ) -> None:
         name, version = model.manifest.name, model.manifest.version
         for outcome in outcomes:
@@ -114,13 +117,13 @@ def _checked(item: Item | ServingError, model: LiveModel) -> Item | ServingError
     return item
 
 
-def _outcome(ticket: Ticket) -> Prediction | ServingError:
+def _outcome(ticket: Ticket) -> Prediction | Raw | ServingError:
     answer = ticket.answer
     if isinstance(answer, Exception) and not isinstance(answer, ServingError):
         raise answer
     assert answer is not None, "an order is answered once all its tickets are"  # noqa: S101
-    prediction: Prediction | ServingError = answer
-    return prediction
+    outcome: Prediction | Raw | ServingError = answer
+    return outcome
 
 
 def _timing_ms(tickets: Sequence[Ticket], total_s: float) -> dict[str, float]:

@@ -77,7 +77,7 @@ class RequestProtocol(HttpToolsProtocol):
 
     def _refuse(self, gate: Gate) -> None:
         keeps = self.parser.should_keep_alive()
-        head, body = gate.refusal(self.headers)
+        head, body = gate.refusal(self.url.decode("latin-1"), self.headers)
         lines = [b"HTTP/1.1 503 Service Unavailable\r\n"]
         lines += [b"%s: %s\r\n" % named for named in self.server_state.default_headers]
         lines += [head, b"\r\n" if keeps else b"connection: close\r\n\r\n", body]

@@ -6,7 +6,7 @@ ever written as JSON.
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,9 +26,15 @@ DECIMALS = 6
 Prediction = Mapping[str, Any]
 
 
+class Raw(NamedTuple):
+    """An item's part of each output, in their order: scores K; or tokens BT, scores B and the B texts."""
+
+    parts: tuple[NDArray[np.generic] | list[bytes], ...]
+
+
 def answer(
-    loaded: LoadedModel, examples: Sequence[Tensor], top_ks: Sequence[int], threads: int
-) -> list[Prediction | InferenceFailed]:
+    loaded: LoadedModel, examples: Sequence[Tensor], top_ks: Sequence[int | None], threads: int
+) -> list[Prediction | Raw | InferenceFailed]:
     """Run a batch, and say what comes out of it; as `respond` does.
 
     Raises:
@@ -37,13 +43,16 @@ def answer(
     return respond(loaded.infer(examples, threads), loaded, top_ks)
 
 
-def respond(outputs: Outputs, loaded: LoadedModel, top_ks: Sequence[int]) -> list[Prediction | InferenceFailed]:
+def respond(
+    outputs: Outputs, loaded: LoadedModel, top_ks: Sequence[int | None]
+) -> list[Prediction | Raw | InferenceFailed]:
     """Say what a model's outputs for a batch mean, item by item.
 
     Args:
         outputs: As `loaded.infer` gave them.
         loaded: The model that gave them.
-        top_ks: How many labels or texts to give of each; more than there are gives them all.
+        top_ks: How many labels or texts to give of each; more than there are gives them all. None wants the
+            outputs themselves.
 
     Returns:
         An answer each, or an error where a score is not a number between 0 and 1.
@@ -58,17 +67,22 @@ def respond(outputs: Outputs, loaded: LoadedModel, top_ks: Sequence[int]) -> lis
     ]
 
 
-def to_text(tokens_BT: Tensor, scores_B: Tensor, writer: Tokenizer, top_k: int) -> Prediction | InferenceFailed:
+def to_text(
+    tokens_BT: Tensor, scores_B: Tensor, writer: Tokenizer, top_k: int | None
+) -> Prediction | Raw | InferenceFailed:
     """Decode what a model wrote.
 
     Args:
         tokens_BT: int64, best first, on the CPU.
         scores_B: 0 to 1.
         writer: The model's own, for what it writes.
-        top_k: How many texts to give.
+        top_k: How many texts to give; None wants them all, and the tokens.
     """
     if not _are_probabilities(scores_B):
         return _no_probabilities(scores_B)
+    if top_k is None:
+        texts = [writer.decode(tokens).encode() for tokens in tokens_BT.tolist()]
+        return Raw((tokens_BT.numpy(), scores_B.numpy(), texts))
     score_by_text: dict[str, float] = {}
     for tokens, score in zip(tokens_BT.tolist(), scores_B.tolist(), strict=True):
         # Where there are fewer texts than beams the rest is filler, of no probability.
@@ -79,14 +93,14 @@ def to_text(tokens_BT: Tensor, scores_B: Tensor, writer: Tokenizer, top_k: int) 
 
 
 def to_predictions(
-    scores_NK: Tensor, labels: Sequence[str], top_ks: Sequence[int]
-) -> list[Prediction | InferenceFailed]:
+    scores_NK: Tensor, labels: Sequence[str], top_ks: Sequence[int | None]
+) -> list[Prediction | Raw | InferenceFailed]:
     """Name the labels of the largest scores.
 
     Args:
         scores_NK: Calibrated probabilities, on the CPU.
         labels: The K names.
-        top_ks: How many to name for each item; more than there are names them all.
+        top_ks: How many to name for each item; more than there are names them all, and None wants the scores.
     """
     if not _are_probabilities(scores_NK):
         # One item's fault is not its neighbours'.
@@ -96,7 +110,10 @@ def to_predictions(
             else _no_probabilities(scores_NK[n])
             for n in range(len(top_ks))
         ]
-    return [_name(scores_K, labels, top_k) for scores_K, top_k in zip(scores_NK.numpy(), top_ks, strict=True)]
+    return [
+        Raw((scores_K,)) if top_k is None else _name(scores_K, labels, top_k)
+        for scores_K, top_k in zip(scores_NK.numpy(), top_ks, strict=True)
+    ]
 
 
 def _name(scores_K: NDArray[np.float32], labels: Sequence[str], top_k: int) -> Prediction:

@@ -49,7 +49,7 @@ class Ticket:
 
     Attributes:
         deadline_s: On the batcher's clock.
-        top_k: How much of the answer is wanted.
+        top_k: How much of the answer is wanted; None: all, as the model gave it.
         answer: What `infer` gave, or the error; None until it is settled, on the event loop.
         admitted_s, queued_s, started_s, finished_s: When it got there, on the same clock; 0 before.
         item: What is to be decoded, until it is; dropped as soon as nobody waits for it.
@@ -59,7 +59,7 @@ class Ticket:
 
     order: Order
     deadline_s: float
-    top_k: int
+    top_k: int | None
     admitted_s: float
     queued_s: float = 0.0
     started_s: float = 0.0

@@ -20,6 +20,7 @@ ModelsError
 └── ExampleError              bytes that cannot become an example
     ├── UndecodableImage      not a supported, whole image
     ├── ImageTooLarge         more pixels than allowed, seen in the header
+    ├── TensorUnfit           prepared elsewhere, and not as the graph takes it
     ├── TextEmpty             nothing but white space
     ├── TextNotUtf8           not in the one encoding that is taken
     └── TextTooLong           more tokens than the model takes
@@ -104,6 +105,10 @@ class UndecodableImage(ExampleError):
 
 class ImageTooLarge(ExampleError):
     """The image has more pixels than allowed; seen in its header, before it is decoded."""
+
+
+class TensorUnfit(ExampleError):
+    """An example that was prepared elsewhere is not as the graph takes it."""
 
 
 class TextEmpty(ExampleError):

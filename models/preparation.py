@@ -6,10 +6,12 @@ Evaluation, the golden check and serving all prepare inputs here, so that they c
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from models.errors import TextNotUtf8
+from models.errors import TensorUnfit, TextNotUtf8
 from models.manifest import ImageDecoding, Manifest, Tokenization
 from models.preprocessing import decode_image
 from models.tokenization import Tokenizer, pad
@@ -43,6 +45,14 @@ class ImagePreparation:
         """Decode an image file into uint8 of shape CHW."""
         return decode_image(content, self.decoding, self.max_pixels)
 
+    def accept(self, values: NDArray[np.generic]) -> Tensor:
+        """Take a decoded image, uint8 of shape CHW."""
+        C, H, W = self.decoding.shape_CHW
+        if values.dtype != np.uint8 or values.shape != (C, H, W):
+            raise TensorUnfit(f"the image is {values.dtype} of shape {values.shape}, not uint8 of {(C, H, W)}")
+        # A copy, for what came over the network can only be read.
+        return torch.from_numpy(np.array(values))
+
     def collate(self, examples: Sequence[Tensor]) -> Tensor:
         """Stack examples."""
         return torch.stack(list(examples))
@@ -68,6 +78,13 @@ class TextPreparation:
             raise TextNotUtf8("the text is not UTF-8") from None
         limits = self.tokenization
         return self.tokenizer.encode(text, limits.max_tokens, truncate=limits.truncate)
+
+    def accept(self, values: NDArray[np.generic]) -> Tensor:
+        """Take token ids, int64 of shape L; padding at the end is left out."""
+        if values.dtype != np.int64 or values.ndim != 1:
+            raise TensorUnfit(f"the tokens are {values.dtype} of shape {values.shape}, not int64 of one dimension")
+        ids, limits = values.astype(np.int64, copy=False), self.tokenization
+        return self.tokenizer.check(ids, limits.max_tokens, truncate=limits.truncate)
 
     def collate(self, examples: Sequence[Tensor]) -> Tensor:
         """Pad examples to the longest."""

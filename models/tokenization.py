@@ -6,12 +6,17 @@ graph.
 """
 
 from collections.abc import Iterable
+from typing import TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from tokenizers import Tokenizer as Rules
 from torch import Tensor
 
-from models.errors import TextEmpty, TextTooLong, TokenizerInvalid
+from models.errors import TensorUnfit, TextEmpty, TextTooLong, TokenizerInvalid
+
+Ids = TypeVar("Ids", list[int], NDArray[np.int64])
 
 # What every tokenizer of a bundle has in these places; graphs rely on it.
 SPECIAL_TOKENS = ("[PAD]", "[BEGIN]", "[END]", "[UNK]")
@@ -74,12 +79,29 @@ class Tokenizer:
         """
         if not text.strip():
             raise TextEmpty("the text is empty")
-        ids = self._rules.encode(text).ids
-        if max_tokens is not None and len(ids) > max_tokens:
-            if not truncate:
-                raise TextTooLong(f"the text has {len(ids)} tokens; the model takes at most {max_tokens}")
-            ids = ids[:max_tokens]
-        return torch.tensor(ids, dtype=torch.int64)
+        return torch.tensor(
+            _limited(self._rules.encode(text).ids, max_tokens, truncate=truncate), dtype=torch.int64
+        )
+
+    def check(self, ids: NDArray[np.int64], max_tokens: int | None = None, *, truncate: bool = False) -> Tensor:
+        """Return token ids that somebody else found, as `encode` does; padding at their end is left out.
+
+        Args:
+            ids: Of shape L.
+            max_tokens: As of `encode`.
+            truncate: As of `encode`.
+
+        Raises:
+            TextEmpty: There is nothing but padding.
+            TensorUnfit: One is none of the vocabulary's.
+            TextTooLong: They are more than allowed.
+        """
+        kept = np.trim_zeros(ids, "b")
+        if not len(kept):
+            raise TextEmpty("the text has no tokens")
+        if kept.min() <= PAD or kept.max() >= self.size:
+            raise TensorUnfit(f"a token id is not within 1 to {self.size - 1}; {PAD} only pads, at the end")
+        return torch.from_numpy(np.array(_limited(kept, max_tokens, truncate=truncate)))
 
     def encode_all(self, texts: Iterable[str]) -> list[list[int]]:
         """Return the token ids of many texts, without any limit; on all processors."""
@@ -88,6 +110,14 @@ class Tokenizer:
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text of token ids; special tokens give none."""
         return self._rules.decode([index for index in ids if index > UNKNOWN])
+
+
+def _limited(ids: Ids, max_tokens: int | None, *, truncate: bool) -> Ids:
+    if max_tokens is None or len(ids) <= max_tokens:
+        return ids
+    if not truncate:
+        raise TextTooLong(f"the text has {len(ids)} tokens; the model takes at most {max_tokens}")
+    return ids[:max_tokens]
 
 
 def pad(rows: Iterable[Tensor]) -> Tensor:

@@ -17,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 from starlette.datastructures import QueryParams
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.errors import InvalidRequest, ServingError, note, problem
+from app.errors import InvalidRequest, ServingError, note, render
 from app.service import Service
 
 Endpoint = Callable[..., Awaitable[Response]]
@@ -52,7 +52,7 @@ class DirectRoutes:
             response = await call.answer(request, self._service, path_parameters)
         except ServingError as error:
             note(request, error)
-            response = problem(error, scope["state"]["request_id"])
+            response = render(error, scope)
         await response(scope, receive, send)
 
     def _find(self, scope: Scope) -> "tuple[_Call, Mapping[str, str]] | None":

@@ -1,6 +1,5 @@
 """POST /predict, and the same addressed to a model or a version."""
 
-import asyncio
 from collections.abc import Sequence
 from functools import partial
 from typing import Annotated, Any, TypeVar
@@ -8,34 +7,19 @@ from typing import Annotated, Any, TypeVar
 from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic_core import to_json
 
-from app.bodies import IMAGE_TYPES, BodyLimits, ParsedBody, parse_body
-from app.buffering import Loan
-from app.cutoff import Cutoff
-from app.deadline import Deadline
-from app.errors import (
-    BodyTooLarge,
-    ClientDisconnected,
-    DeadlineExceeded,
-    InvalidRequest,
-    ServingError,
-    note,
-    problem,
-)
+from app.bodies import IMAGE_TYPES, BodyLimits, parse_body
+from app.errors import InvalidRequest, ServingError, note, problem
 from app.form import FORM_TYPE
-from app.headers import asked_timeout_s, header
+from app.headers import header
 from app.prediction import Answer, Ask
-from app.protocol import Connection
 from app.responding import DEFAULT_TOP_K
+from app.routes.intake import intake, parse
 from app.routes.problems import documented
 from app.routes.service import ServiceOf
 from app.schemas import ImageInstance, ItemError, JsonRequest, PredictReply, TextInstance
 from app.service import Service
-from app.settings import Settings
 
 router = APIRouter(tags=["predict"])
-
-# A larger body is parsed on a thread: JSON and forms of megabytes would hold up the event loop.
-PARSE_INLINE_BYTES = 65_536
 
 Value = TypeVar("Value")
 TopK = Annotated[int | None, Query(ge=1, description=f"Number of labels in `top`; {DEFAULT_TOP_K} if left out.")]
@@ -114,19 +98,11 @@ async def predict_with_version(
 async def _answer(
     request: Request, service: Service, model: str | None, version: str | None, top_k: int | None
 ) -> Response:
-    state = request.scope["state"]
-    received_s: float = state["received_s"]
-    deadline_s = received_s + _timeout_s(request, service.settings.request_timeout_s)
-    with (
-        service.budget.lend() as loan,
-        Cutoff() as cutoff,
-        Deadline(deadline_s, partial(cutoff.cut, _body_came_late)) as deadline,
-    ):
-        parsed = await _receive(request, service.settings, loan)
-        connection: Connection | None = state.get("connection")
-        if connection is not None:
-            # Its items are cancelled then, and cost nothing more.
-            connection.when_lost(partial(cutoff.cut, ClientDisconnected))
+    settings = service.settings
+    with intake(request, service) as taken:
+        body = await taken.body()
+        limits = BodyLimits(settings.max_items, settings.max_text_chars)
+        parsed = await parse(body, partial(parse_body, header(request.scope, b"content-type"), body, limits))
         failures = [item for item in parsed.items if isinstance(item, ServingError)]
         if len(failures) == len(parsed.items):
             # No model is asked: which one it would be may depend on what the items should have been.
@@ -136,48 +112,10 @@ async def _answer(
             model=_agreed("model", model, parsed.model),
             version=version,
             top_k=_agreed("top_k", top_k, parsed.top_k) or DEFAULT_TOP_K,
-            received_s=received_s,
-            deadline=deadline,
+            received_s=request.scope["state"]["received_s"],
+            deadline=taken.deadline,
         )
         return _reply(request, await service.predictor.predict(ask))
-
-
-async def _receive(request: Request, settings: Settings, loan: Loan) -> ParsedBody:
-    limits = BodyLimits(settings.max_items, settings.max_text_chars)
-    body = await _read(request, settings.max_body_bytes, loan)
-    content_type = header(request.scope, b"content-type")
-    if len(body) <= PARSE_INLINE_BYTES:
-        return parse_body(content_type, body, limits)
-    return await asyncio.to_thread(parse_body, content_type, body, limits)
-
-
-def _body_came_late() -> DeadlineExceeded:
-    return DeadlineExceeded("the time ran out before the whole body was here")
-
-
-async def _read(request: Request, max_bytes: int, loan: Loan) -> bytes:
-    too_large = f"the body is over {max_bytes} bytes; send less at once"
-    # The HTTP parser has seen to it that the header is a number.
-    if int(header(request.scope, b"content-length") or 0) > max_bytes:
-        raise BodyTooLarge(too_large)
-    # Most bodies come whole, and are not copied; pieces are joined as they come: each alone would take more room.
-    body: bytes | bytearray = b""
-    more = True
-    while more:
-        message = await request.receive()
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnected
-        chunk = message.get("body", b"")
-        if len(body) + len(chunk) > max_bytes:
-            raise BodyTooLarge(too_large)
-        loan.take(len(chunk))
-        if not body:
-            body = chunk
-        else:
-            body = body if isinstance(body, bytearray) else bytearray(body)
-            body += chunk
-        more = message.get("more_body", False)
-    return bytes(body)
 
 
 def _reply(request: Request, answer: Answer) -> Response:
@@ -208,19 +146,6 @@ def _refuse(request: Request, failures: Sequence[ServingError]) -> Response:
 
 def _item_error(error: ServingError) -> ItemError:
     return ItemError(code=error.code, detail=error.detail)
-
-
-def _timeout_s(request: Request, longest_s: float) -> float:
-    try:
-        asked_s = asked_timeout_s(request.scope["headers"])
-    except ValueError:
-        asked_s = 0.0
-    if asked_s is None:
-        return longest_s
-    if not asked_s > 0:
-        asked = header(request.scope, b"x-request-timeout-ms")
-        raise InvalidRequest(f"X-Request-Timeout-Ms: {asked!r} is not a number of milliseconds above 0")
-    return min(longest_s, asked_s)
 
 
 def _agreed(field: str, in_url: Value | None, in_body: Value | None) -> Value | None:

@@ -1,13 +1,18 @@
 """How a route's failures stand in the OpenAPI document."""
 
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
 
 from app.access import OPEN_PATHS
 from app.errors import RETRY_LATER, STATUS_BY_CODE
 from app.schemas import Problem
 
 MEDIA_TYPE = "application/problem+json"
+SCHEMA_REF = "#/components/schemas/{model}"
 
 
 def _documented(status: int) -> dict[int | str, dict[str, Any]]:
@@ -36,12 +41,14 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: problem for each in statuses for status, problem in PROBLEMS[each].items()}
 
 
-def correct(document: dict[str, Any], *, keys: bool) -> dict[str, Any]:
+def correct(document: dict[str, Any], bodies: Sequence[type[BaseModel]], *, keys: bool) -> dict[str, Any]:
     """Make FastAPI's document say what is really answered: it cannot know of `errors.install` nor of middleware.
 
     Failures come as problem details only, no route gives FastAPI's own 422, every answer has its id, and what is
-    not open to everyone needs a key if `keys` are configured.
+    not open to everyone needs a key if `keys` are configured; `bodies` are those that routes read themselves.
     """
+    _, schemas = models_json_schema([(body, "validation") for body in bodies], ref_template=SCHEMA_REF)
+    document["components"]["schemas"] |= schemas["$defs"]
     if keys:
         document["components"]["securitySchemes"] = KEY_SCHEMES
     for path, operation in ((path, each) for path, item in document["paths"].items() for each in item.values()):

@@ -84,7 +84,7 @@ async def batcher_of(
     curve = LatencyCurve(curve_s or dict.fromkeys(buckets(given["max_batch_size"]), 0.001), alone_s)
     workers = shared or Workers(threads, clock=given["clock"]).start()
 
-    def infer(examples: Sequence[Tensor], _top_ks: Sequence[int], threads: int) -> Sequence[Tensor]:
+    def infer(examples: Sequence[Tensor], _top_ks: Sequence[int | None], threads: int) -> Sequence[Tensor]:
         if used is not None:
             used.append(threads)
         return model(torch.stack(list(examples))).unbind(0)

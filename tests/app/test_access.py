@@ -16,7 +16,7 @@ from tests.servers import ROOT, Running, process, until
 
 Serve = Callable[..., Running]
 PNG = {"Content-Type": "image/png"}
-OPEN = ("/health/live", "/health/ready")
+OPEN = ("/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready")
 GUARDED = ("/models", "/models/shades", "/metadata", "/metrics", "/docs", "/openapi.json", "/nowhere")
 
 

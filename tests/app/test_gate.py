@@ -1,6 +1,7 @@
 """Who is let in while requests wait for the event loop."""
 
 import asyncio
+import json
 import logging
 
 import pytest
@@ -69,7 +70,7 @@ def test_one_moment_in_which_the_process_was_held_up_does_not_shut_it() -> None:
 
 
 async def test_a_refusal_is_a_problem_with_its_requests_own_id() -> None:
-    head, body = Gate(Metrics(), LONGEST_S).refusal([(b"x-request-id", b"mine-1")])
+    head, body = Gate(Metrics(), LONGEST_S).refusal("/predict", [(b"x-request-id", b"mine-1")])
     problem = Problem.model_validate_json(body)
     assert (problem.status, problem.code, problem.request_id) == (503, "overloaded", "mine-1")
     lines = dict(line.split(b": ") for line in head.split(b"\r\n") if line)
@@ -78,8 +79,15 @@ async def test_a_refusal_is_a_problem_with_its_requests_own_id() -> None:
     assert int(lines[b"retry-after"]) >= 1
 
 
+async def test_a_refusal_is_said_in_the_words_of_its_protocol() -> None:
+    head, body = Gate(Metrics(), LONGEST_S).refusal("/v2/models/shades/infer", [])
+    assert list(json.loads(body)) == ["error"]
+    assert b"content-type: application/json\r\n" in head
+    assert b"content-length: %d\r\n" % len(body) in head
+
+
 async def test_an_id_that_is_none_is_not_echoed() -> None:
-    _, body = Gate(Metrics(), LONGEST_S).refusal([(b"x-request-id", b'"},{"')])
+    _, body = Gate(Metrics(), LONGEST_S).refusal("/predict", [(b"x-request-id", b'"},{"')])
     assert len(Problem.model_validate_json(body).request_id) == 32
 
 
@@ -91,7 +99,7 @@ async def test_refusals_are_counted_and_told_together(
     gate = Gate(metrics, LONGEST_S)
     with caplog.at_level(logging.WARNING):
         for _ in range(7):
-            gate.refusal([])
+            gate.refusal("/predict", [])
         assert gate._telling is not None
         told = asyncio.Event()
         asyncio.get_running_loop().call_at(gate._telling.when(), told.set)  # Behind it, since at the same time.

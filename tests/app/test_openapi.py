@@ -10,6 +10,7 @@ import pytest
 from app.errors import STATUS_BY_CODE, ServingError
 from models.repository import Repository
 from tests.images import png
+from tests.open_inference.target import Target
 from tests.servers import Running
 
 PNG = {"Content-Type": "image/png"}
@@ -53,6 +54,27 @@ def test_every_answer_matches_its_schema(running: Running, document: dict[str, A
     check(document, "/models/{name}", "get", client.get("/models/zzz"))
     running.service.leave()
     check(document, "/health/ready", "get", client.get("/health/ready"))
+
+
+def test_every_answer_of_the_open_inference_protocol_matches_its_schema(
+    running: Running, document: dict[str, Any]
+) -> None:
+    asked = Target(running.client, "shades")
+    version = asked.metadata["versions"][0]
+    model, versioned = "/v2/models/{name}", "/v2/models/{name}/versions/{version}"
+    for path in ("/v2", "/v2/health/live", "/v2/health/ready", model, versioned, f"{model}/ready"):
+        check(document, path, "get", running.client.get(path.format(name="shades", version=version)))
+    for path in (model, f"{versioned}/ready"):
+        check(document, path, "get", running.client.get(path.format(name="zzz", version="1")))
+    check(document, f"{model}/infer", "post", asked.infer(asked.request()))
+    check(document, f"{versioned}/infer", "post", asked.infer(asked.request(), f"/versions/{version}"))
+    check(document, f"{model}/infer", "post", asked.infer({}))
+    taken = document["paths"][f"{model}/infer"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    jsonschema.validate(asked.request(), taken | {"components": document["components"]})
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({"inputs": []}, taken | {"components": document["components"]})
+    running.service.leave()
+    check(document, "/v2/health/ready", "get", running.client.get("/v2/health/ready"))
 
 
 def test_every_kind_of_body_is_documented_and_its_example_is_taken(

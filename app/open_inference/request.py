@@ -1,0 +1,124 @@
+"""An inference request's body -> what it asks, and the binary data of each of its inputs.
+
+Sources: Open Inference Protocol, "Inference", and Triton's binary tensor data extension.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from pydantic import ValidationError
+from pydantic_core import from_json
+
+from app.errors import BodyTooLarge, InvalidRequest, explain
+from app.open_inference.schemas import InferRequest, InputTensor
+
+LENGTH_HEADER = "Inference-Header-Content-Length"
+# Each is an object of Python's, made before anyone can look at it.
+MOST_JSON_VALUES = 2_000_000
+JSON_VALUE_BYTES = 32
+
+
+class Parsed(NamedTuple):
+    """A request, and the binary data of each of its inputs; None if its elements are in the JSON."""
+
+    request: InferRequest
+    binary: Sequence[memoryview | None]
+
+
+def json_length(header: str | None, body: bytes) -> int | None:
+    """Return how many bytes of a body are JSON; None if all of it is one raw tensor.
+
+    Args:
+        header: `Inference-Header-Content-Length`; without it, all are.
+        body: The whole body.
+
+    Raises:
+        InvalidRequest: It is no number, or more than there are.
+    """
+    if header is None:
+        return len(body)
+    if not (header.isascii() and header.isdigit()) or len(header) > len(str(len(body))):
+        raise InvalidRequest(f"Inference-Header-Content-Length: {header[:40]!r} is no number of the body's bytes")
+    if int(header) > len(body):
+        raise InvalidRequest(
+            f"Inference-Header-Content-Length: {header} is more than the body's {len(body)} bytes"
+        )
+    return int(header) or None
+
+
+def json_values(body: bytes, length: int) -> int:
+    """Return how many values a body's JSON has, and no fewer, before anything is made of it.
+
+    Raises:
+        BodyTooLarge: They are too many.
+    """
+    count = 1 + sum(body.count(separator, 0, length) for separator in (b",", b"[", b"{"))
+    if count > MOST_JSON_VALUES:
+        raise BodyTooLarge(
+            f"the JSON has {count} values or so; at most {MOST_JSON_VALUES} are allowed: send binary data instead"
+        )
+    return count
+
+
+def parse(body: bytes, length: int) -> Parsed:
+    """Read a body that is not one raw tensor.
+
+    Args:
+        body: The whole body.
+        length: Of its JSON.
+
+    Raises:
+        InvalidRequest: It is not what the protocol says; the detail names the field.
+    """
+    view = memoryview(body)
+    try:
+        # NaN and Infinity are no JSON.
+        request = InferRequest.model_validate(from_json(bytes(view[:length]), allow_inf_nan=False))
+    except ValidationError as error:
+        raise InvalidRequest(explain(error.errors(include_url=False, include_input=False)[0])) from None
+    except ValueError as error:
+        raise InvalidRequest(f"body: is not JSON: {error}") from None
+    return Parsed(request, _split(request.inputs, view[length:]))
+
+
+def timeout_s(request: InferRequest) -> float | None:
+    """Return the time that a request gives; None if it does not say.
+
+    Raises:
+        InvalidRequest: It says something else.
+    """
+    timeout_us = request.parameters.get("timeout", 0)
+    if isinstance(timeout_us, bool) or not isinstance(timeout_us, int) or timeout_us < 0:
+        raise InvalidRequest("parameters.timeout: is not a whole number of microseconds")
+    return timeout_us / 1e6 if timeout_us else None
+
+
+def _split(inputs: Sequence[InputTensor], data: memoryview) -> list[memoryview | None]:
+    binary: list[memoryview | None] = []
+    at = 0
+    for index, tensor in enumerate(inputs):
+        size = _binary_size(index, tensor)
+        if size is None:
+            binary.append(None)
+            continue
+        if size > len(data) - at:
+            raise InvalidRequest(
+                f"inputs.{index}.parameters.binary_data_size: is {size}, but only {len(data) - at} bytes are left "
+                "of the body"
+            )
+        binary.append(data[at : at + size])
+        at += size
+    if at != len(data):
+        raise InvalidRequest(
+            f"body: {len(data)} bytes follow the JSON, but the inputs' binary_data_size are {at} in all"
+        )
+    return binary
+
+
+def _binary_size(index: int, tensor: InputTensor) -> int | None:
+    size = tensor.parameters.get("binary_data_size")
+    if (size is None) == (tensor.data is None):
+        raise InvalidRequest(f"inputs.{index}: wants either data or the parameter binary_data_size")
+    if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 0):
+        raise InvalidRequest(f"inputs.{index}.parameters.binary_data_size: is not a number of bytes")
+    return size

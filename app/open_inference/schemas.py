@@ -1,0 +1,136 @@
+"""Bodies of the Open Inference Protocol, as they stand in the OpenAPI document."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, StrictStr
+
+Datatype = Literal[
+    "BOOL",
+    "UINT8",
+    "UINT16",
+    "UINT32",
+    "UINT64",
+    "INT8",
+    "INT16",
+    "INT32",
+    "INT64",
+    "FP16",
+    "FP32",
+    "FP64",
+    "BYTES",
+]
+Parameters = Annotated[
+    dict[str, Any],
+    BeforeValidator(lambda given: {} if given is None else given),
+    Field(description="What this server does not know of them, it takes no notice of."),
+]
+
+
+class Part(BaseModel):
+    """Open to unknown fields: the protocol has extensions."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class InputTensor(Part):
+    """An input: its elements stand in `data`, or follow the JSON if its parameters have `binary_data_size`."""
+
+    name: StrictStr
+    shape: list[Annotated[StrictInt, Field(ge=0)]]
+    datatype: Datatype
+    parameters: Parameters = Field(default_factory=dict)
+    data: list[Any] | None = Field(None, description="Flat, or nested as `shape` says; row-major.")
+
+
+class WantedOutput(Part):
+    """An output that is wanted.
+
+    Of its parameters, `binary_data` has its elements follow the JSON, and `classification` (a number) turns the
+    scores of a classifier into its best labels, each `SCORE:INDEX:LABEL`.
+    """
+
+    name: StrictStr
+    parameters: Parameters = Field(default_factory=dict)
+
+
+class InferRequest(Part):
+    """What is asked.
+
+    Of its parameters, `timeout` (microseconds) is the time to answer within, and `binary_data_output` has all
+    outputs follow the JSON.
+    """
+
+    id: StrictStr | None = Field(None, description="Echoed.")
+    parameters: Parameters = Field(default_factory=dict)
+    inputs: Annotated[list[InputTensor], Field(min_length=1)]
+    outputs: list[WantedOutput] | None = Field(None, description="All, if left out.")
+
+
+class OutputTensor(Part):
+    """An output; its elements follow the JSON if its parameters have `binary_data_size`."""
+
+    name: str
+    shape: list[int]
+    datatype: Datatype
+    parameters: Parameters | None = None
+    data: list[Any] | None = None
+
+
+class InferReply(Part):
+    """What the model gave."""
+
+    model_name: str
+    model_version: str
+    id: str | None = None
+    outputs: list[OutputTensor]
+
+
+class TensorMetadata(Part):
+    """An input or output of a model; -1 is a dimension that varies."""
+
+    name: str
+    datatype: Datatype
+    shape: list[int]
+
+
+class ModelMetadata(Part):
+    """A model: an input may also be sent as BYTES, shape [N], as encoded images or UTF-8 texts."""
+
+    name: str
+    versions: list[str]
+    platform: str
+    inputs: list[TensorMetadata]
+    outputs: list[TensorMetadata]
+
+
+class ServerMetadata(Part):
+    """The server, and which extensions of the protocol it has."""
+
+    name: str
+    version: str
+    extensions: list[str]
+
+
+class ServerLive(Part):
+    """The process answers."""
+
+    live: bool
+
+
+class ServerReady(Part):
+    """Traffic may come."""
+
+    ready: bool
+
+
+class ModelReady(Part):
+    """The model is warm."""
+
+    name: str
+    ready: bool
+
+
+class Failure(Part):
+    """What is off, and what to do."""
+
+    error: str

@@ -1,0 +1,134 @@
+"""A request's body, received within its limits of time and memory; and what cuts off whoever works on it."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+from fastapi import Request
+
+from app.buffering import Loan
+from app.content_encoding import Inflater, inflater
+from app.cutoff import Cutoff
+from app.deadline import Deadline
+from app.errors import BodyTooLarge, ClientDisconnected, DeadlineExceeded, InvalidRequest
+from app.headers import asked_timeout_s, header
+from app.protocol import Connection
+from app.service import Service
+
+# A larger body is parsed on a thread: JSON and forms of megabytes would hold up the event loop.
+PARSE_INLINE_BYTES = 65_536
+
+Parsed = TypeVar("Parsed")
+
+
+@contextmanager
+def intake(request: Request, service: Service) -> Iterator["Intake"]:
+    """Give a request its deadline and its part of the memory; both end with the `with`.
+
+    Raises:
+        InvalidRequest: It asks for a time that is none.
+        DeadlineExceeded: Its time ran out before its body was here.
+        ClientDisconnected: Nobody is left to answer.
+    """
+    received_s: float = request.scope["state"]["received_s"]
+    deadline_s = received_s + _timeout_s(request, service.settings.request_timeout_s)
+    with (
+        service.budget.lend() as loan,
+        Cutoff() as cutoff,
+        Deadline(deadline_s, partial(cutoff.cut, _body_came_late)) as deadline,
+    ):
+        yield Intake(request, service.settings.max_body_bytes, loan, cutoff, deadline)
+
+
+@dataclass(frozen=True)
+class Intake:
+    """One request that is taken in.
+
+    Attributes:
+        loan: The memory that is its.
+        deadline: When its time is up.
+    """
+
+    request: Request
+    max_body_bytes: int
+    loan: Loan
+    cutoff: Cutoff
+    deadline: Deadline
+
+    async def body(self) -> bytes:
+        """Receive the whole body, unpacked; from then on a client that goes away cuts off its request.
+
+        Raises:
+            BodyTooLarge: It is over the limit.
+            Overloaded: There is no memory for it now.
+            UnsupportedMediaType, InvalidRequest: It is not encoded as it should be.
+        """
+        encoding = header(self.request.scope, b"content-encoding")
+        body = await self._receive(None if encoding is None else inflater(encoding))
+        connection: Connection | None = self.request.scope["state"].get("connection")
+        if connection is not None:
+            # Its items are cancelled then, and cost nothing more.
+            connection.when_lost(partial(self.cutoff.cut, ClientDisconnected))
+        return body
+
+    async def _receive(self, unpacking: Inflater | None) -> bytes:
+        # The HTTP parser has seen to it that the header is a number.
+        if int(header(self.request.scope, b"content-length") or 0) > self.max_body_bytes:
+            raise self._too_large()
+        body: bytes | bytearray = b""
+        more = True
+        while more:
+            message = await self.request.receive()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnected
+            more, chunk = message.get("more_body", False), message.get("body", b"")
+            if unpacking is None:
+                body = self._append(body, chunk)
+                continue
+            for piece in unpacking.feed(chunk):
+                body = self._append(body, piece)
+                # Each takes a fraction of a millisecond, and a body has hundreds: others have their turn.
+                await asyncio.sleep(0)
+        if unpacking is not None:
+            unpacking.end()
+        return bytes(body)
+
+    def _append(self, body: bytes | bytearray, chunk: bytes) -> bytes | bytearray:
+        if len(body) + len(chunk) > self.max_body_bytes:
+            raise self._too_large()
+        self.loan.take(len(chunk))
+        # Most bodies come whole, and are not copied; pieces are joined as they come: each alone would take more
+        # room.
+        if not body:
+            return chunk
+        body = body if isinstance(body, bytearray) else bytearray(body)
+        body += chunk
+        return body
+
+    def _too_large(self) -> BodyTooLarge:
+        return BodyTooLarge(f"the body is over {self.max_body_bytes} bytes; send less at once")
+
+
+async def parse(body: bytes, parser: Callable[[], Parsed]) -> Parsed:
+    """Parse a body right here, or a large one on a thread."""
+    return parser() if len(body) <= PARSE_INLINE_BYTES else await asyncio.to_thread(parser)
+
+
+def _body_came_late() -> DeadlineExceeded:
+    return DeadlineExceeded("the time ran out before the whole body was here")
+
+
+def _timeout_s(request: Request, longest_s: float) -> float:
+    try:
+        asked_s = asked_timeout_s(request.scope["headers"])
+    except ValueError:
+        asked_s = 0.0
+    if asked_s is None:
+        return longest_s
+    if not asked_s > 0:
+        asked = header(request.scope, b"x-request-timeout-ms")
+        raise InvalidRequest(f"X-Request-Timeout-Ms: {asked!r} is not a number of milliseconds above 0")
+    return min(longest_s, asked_s)

@@ -1,0 +1,223 @@
+"""The Open Inference Protocol, version 2: what clients of other servers speak."""
+
+from functools import partial
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Request, Response
+
+from app.bodies import BodyLimits
+from app.errors import Draining, ModelNotReady, ServingError
+from app.headers import header
+from app.items import Item
+from app.open_inference.binding import items_of, raw_item
+from app.open_inference.reply import wanted_outputs, write
+from app.open_inference.request import (
+    JSON_VALUE_BYTES,
+    LENGTH_HEADER,
+    json_length,
+    json_values,
+    timeout_s,
+)
+from app.open_inference.request import parse as parse_request
+from app.open_inference.schemas import (
+    Failure,
+    InferReply,
+    InferRequest,
+    ModelMetadata,
+    ModelReady,
+    ServerLive,
+    ServerMetadata,
+    ServerReady,
+    TensorMetadata,
+)
+from app.open_inference.signature import Spec, input_of, outputs_of
+from app.prediction import Answer, Ask
+from app.registry import LiveModel
+from app.responding import Raw
+from app.routes.health import readiness
+from app.routes.intake import Intake, intake, parse
+from app.routes.service import ServiceOf
+from app.service import Service
+from app.version import VERSION
+
+router = APIRouter(prefix="/v2", tags=["open inference"])
+
+EXTENSIONS = ["binary_tensor_data", "classification"]
+PLATFORMS = {"torchscript": "pytorch_torchscript", "openvino": "openvino"}
+
+ModelPath = Annotated[str, Path(description="Model to ask.")]
+VersionPath = Annotated[str, Path(description="Version to ask; it must be live.")]
+
+
+def _failures(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    return {status: {"model": Failure, "description": "What is off, and what to do."} for status in statuses}
+
+
+BODIES = (InferRequest,)
+_BINARY = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+_INFER: dict[str, Any] = {
+    "response_model": InferReply,
+    "responses": {200: {"content": _BINARY}} | _failures(400, 401, 404, 413, 429, 500, 503, 504),
+    "openapi_extra": {
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {"schema": {"$ref": "#/components/schemas/InferRequest"}},
+                **_BINARY,
+            },
+        },
+        "parameters": [
+            {
+                "name": LENGTH_HEADER,
+                "in": "header",
+                "required": False,
+                "schema": {"type": "integer", "minimum": 0},
+                "description": "Bytes of JSON, where binary tensors follow; 0: all of the body is one raw tensor.",
+            }
+        ],
+    },
+}
+
+
+@router.get("", summary="The server, in the protocol's words", responses=_failures(401, 429))
+async def server_metadata() -> ServerMetadata:
+    """Name, version and extensions."""
+    return ServerMetadata(name="lantern", version=VERSION, extensions=EXTENSIONS)
+
+
+@router.get("/health/live", summary="The process answers")
+async def server_live() -> ServerLive:
+    """As `/health/live`."""
+    return ServerLive(live=True)
+
+
+@router.get("/health/ready", summary="Every model is warm", responses=_failures(503))
+async def server_ready(service: ServiceOf) -> ServerReady:
+    """As `/health/ready`."""
+    found = readiness(service)
+    if found.status != "ready":
+        failure = Draining if found.status == "draining" else ModelNotReady
+        raise failure(found.detail or "a model is not ready", retry_after_s=1)
+    return ServerReady(ready=True)
+
+
+@router.get("/models/{name}", summary="What a model takes and gives", responses=_failures(401, 404, 429, 503))
+async def model_metadata(service: ServiceOf, name: ModelPath) -> ModelMetadata:
+    """Its tensors, as its bundle has them."""
+    return _metadata(service.registry.resolve(name))
+
+
+@router.get(
+    "/models/{name}/versions/{version}",
+    summary="What a version takes and gives",
+    responses=_failures(401, 404, 429, 503),
+)
+async def version_metadata(service: ServiceOf, name: ModelPath, version: VersionPath) -> ModelMetadata:
+    """As of the model."""
+    return _metadata(service.registry.resolve(name, version))
+
+
+@router.get("/models/{name}/ready", summary="A model is warm", responses=_failures(401, 404, 429, 503))
+async def model_ready(service: ServiceOf, name: ModelPath) -> ModelReady:
+    """200, or why not."""
+    return _ready(service, name, None)
+
+
+@router.get(
+    "/models/{name}/versions/{version}/ready",
+    summary="A version is warm",
+    responses=_failures(401, 404, 429, 503),
+)
+async def version_ready(service: ServiceOf, name: ModelPath, version: VersionPath) -> ModelReady:
+    """As of the model."""
+    return _ready(service, name, version)
+
+
+@router.post("/models/{name}/infer", summary="Ask a model", **_INFER)
+async def infer(request: Request, service: ServiceOf, name: ModelPath) -> Response:
+    """Tensors in, tensors out; in JSON, or with binary data behind it."""
+    return await _infer(request, service, name, None)
+
+
+@router.post("/models/{name}/versions/{version}/infer", summary="Ask a version", **_INFER)
+async def infer_with_version(
+    request: Request, service: ServiceOf, name: ModelPath, version: VersionPath
+) -> Response:
+    """As of the model, addressed to a version that must be live."""
+    return await _infer(request, service, name, version)
+
+
+async def _infer(request: Request, service: Service, name: str, version: str | None) -> Response:
+    with intake(request, service) as taken:
+        body = await taken.body()
+        model = service.registry.resolve(name, version)
+        asked, items = await _read(taken, body, model, service)
+        if asked is not None and (given_s := timeout_s(asked)) is not None:
+            taken.deadline.advance(request.scope["state"]["received_s"] + given_s)
+        wanted = wanted_outputs(asked, model.manifest)
+        ask = Ask(
+            items=items,
+            model=name,
+            version=version,
+            top_k=None,
+            received_s=request.scope["state"]["received_s"],
+            deadline=taken.deadline,
+        )
+        answer = await service.predictor.predict(ask)
+    manifest = answer.model.manifest
+    state = request.scope["state"]
+    state["model"], state["version"], state["items"] = manifest.name, manifest.version, len(items)
+    content, length = write(asked, wanted, manifest, _whole(answer))
+    if length is None:
+        return Response(content, media_type="application/json")
+    return Response(content, media_type="application/octet-stream", headers={LENGTH_HEADER: str(length)})
+
+
+async def _read(
+    taken: Intake, body: bytes, model: LiveModel, service: Service
+) -> tuple[InferRequest | None, list[Item]]:
+    """Read what is asked; of a body that is one raw tensor, there is nothing else."""
+    spec = input_of(model.manifest)
+    length = json_length(header(taken.request.scope, LENGTH_HEADER.lower().encode()), body)
+    if length is None:
+        return None, [raw_item(body, spec, model.kind)]
+    values = await parse(body, partial(json_values, body, length))
+    taken.loan.take(JSON_VALUE_BYTES * values)
+    limits = BodyLimits(service.settings.max_items, service.settings.max_text_chars)
+
+    def read() -> tuple[InferRequest, list[Item]]:
+        parsed = parse_request(body, length)
+        return parsed.request, items_of(parsed, spec, model.kind, limits)
+
+    return await parse(body, read)
+
+
+def _metadata(model: LiveModel) -> ModelMetadata:
+    manifest = model.manifest
+    return ModelMetadata(
+        name=manifest.name,
+        versions=[manifest.version],
+        platform=PLATFORMS[model.loaded.backend.format],
+        inputs=[_tensor(input_of(manifest))],
+        outputs=[_tensor(spec) for spec in outputs_of(manifest)],
+    )
+
+
+def _tensor(spec: Spec) -> TensorMetadata:
+    return TensorMetadata.model_validate({**spec._asdict(), "shape": list(spec.shape)})
+
+
+def _ready(service: Service, name: str, version: str | None) -> ModelReady:
+    service.registry.resolve(name, version)
+    if service.leaving:
+        raise Draining("the service is about to stop; ask another instance", retry_after_s=1)
+    return ModelReady(name=name, ready=True)
+
+
+def _whole(answer: Answer) -> list[Raw]:
+    """Return what the model gave; the protocol has no place for a part of it."""
+    for index, outcome in enumerate(answer.outcomes):
+        if isinstance(outcome, ServingError):
+            where = f"item {index}: " if len(answer.outcomes) > 1 else ""
+            raise type(outcome)(where + outcome.detail, outcome.retry_after_s)
+    return [outcome for outcome in answer.outcomes if isinstance(outcome, Raw)]
