@@ -58,7 +58,7 @@ class Metrics:
             "lantern_model_load_seconds", "Verifying, loading and warming up a version.", ["model"],
             buckets=SECONDS, registry=own,
         )  # fmt: skip
-        self.live = Gauge("lantern_model_info", "1 for the live version.", ["model", "version"], registry=own)
+        self.live = Gauge("lantern_model_info", "1 for each live version.", ["model", "version"], registry=own)
 
     def observe_stages(self, model: str, timing_ms: Mapping[str, float]) -> None:
         """Record how long a request's slowest item spent in each stage."""

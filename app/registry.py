@@ -2,12 +2,14 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cached_property
+from typing import Self
 
 from app.batching import Batcher
 from app.errors import InvalidRequest, ModelNotFound, ModelNotReady, VersionNotFound
 from app.inference import LoadedModel
+from models.errors import ModelsError
 from models.manifest import Manifest, Task
 from models.repository import InputKind
 
@@ -47,9 +49,17 @@ class Refusal:
     detail: str
     at: datetime
 
+    @classmethod
+    def of(cls, version: str | None, error: Exception) -> Self:
+        """Say what went wrong; of a fault of ours, only that there was one."""
+        detail = str(error) if isinstance(error, ModelsError) else "the service's log says why"
+        return cls(version, type(error).__name__, detail, datetime.now(UTC))
+
 
 class Registry:
     """The live models, the refused versions, and the defaults.
+
+    Of each model one version is current, and answers whoever names none; others may be live beside it.
 
     Args:
         configured_defaults: Kind of input -> name, from the settings; they win over the repository's.
@@ -61,6 +71,8 @@ class Registry:
     ) -> None:
         self.live: dict[str, LiveModel] = {}
         self.refusals: dict[str, Refusal] = {}
+        self.other_refusals: dict[str, dict[str, Refusal]] = {}
+        self._others: dict[str, dict[str, LiveModel]] = {}
         self.names: set[str] = set()
         self.listed = False
         self.looked = False
@@ -83,7 +95,7 @@ class Registry:
         defaults = {name for name in self._configured_defaults.values() if name}
         return ((self.required or set()) | defaults) - set(self.live)
 
-    def list(self, names: Iterable[str]) -> None:
+    def note_names(self, names: Iterable[str]) -> None:
         """Take note of what the repository holds now; what is live stays known even if it is gone from there."""
         self.names = {*names, *self.live}
         self.required = self.names if self.required is None else self.required & self.names
@@ -97,21 +109,45 @@ class Registry:
         self.names.add(name)
         return before
 
+    def add_other(self, model: LiveModel) -> None:
+        """Make a version live besides the current one."""
+        self._others.setdefault(model.manifest.name, {})[model.manifest.version] = model
+
+    def take_other(self, name: str, version: str) -> LiveModel | None:
+        """Take a version out that is live besides the current one, if it is."""
+        return self._others.get(name, {}).pop(version, None)
+
+    def others_of(self, name: str) -> list[LiveModel]:
+        """The versions of a model that are live besides the current one."""
+        return list(self._others.get(name, {}).values())
+
+    def versions_of(self, name: str) -> list[LiveModel]:
+        """All live versions of a model, the current one first."""
+        current = self.live.get(name)
+        return [*([current] if current is not None else []), *self.others_of(name)]
+
+    def everything_live(self) -> list[LiveModel]:
+        """All live versions of all models."""
+        return [model for name in {*self.live, *self._others} for model in self.versions_of(name)]
+
     def resolve(self, name: str, version: str | None = None) -> LiveModel:
-        """Return the live version of a name.
+        """Return a live version of a name, the current one if none is named.
 
         Raises:
             ModelNotFound: The repository has no such model.
             ModelNotReady: It has, but it is not live yet, or could not be loaded.
-            VersionNotFound: Another version is live.
+            VersionNotFound: That version is not live.
         """
+        if version is not None and (other := self._others.get(name, {}).get(version)) is not None:
+            return other
         model = self.live.get(name)
         if model is None:
             if name in self.names or not self.listed:
                 raise ModelNotReady(self._why_not_live(name), LOADING_RETRY_AFTER_S)
             raise ModelNotFound(f"no model {name!r}; there are: {_listed(self.names)}")
         if version not in (None, model.manifest.version):
-            raise VersionNotFound(f"{name} {version!r} is not live; {model.manifest.version} is")
+            live = ", ".join(sorted(each.manifest.version for each in self.versions_of(name)))
+            raise VersionNotFound(f"{name} {version!r} is not live; there are: {live}")
         return model
 
     def default(self, kind: InputKind) -> LiveModel:

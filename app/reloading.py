@@ -7,27 +7,24 @@ processes each gets as far as the swap, and then waits until all have.
 import asyncio
 import contextlib
 import logging
-import time
 from collections.abc import Callable, Collection
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Protocol, TypeVar
+from typing import Protocol
 
+from app.attempts import Attempts
 from app.batching import Batcher
+from app.companions import Companions
+from app.drainage import Drainage
 from app.inference import LoadedModel
+from app.loader import Loader
 from app.metrics import Metrics
 from app.registry import LiveModel, Refusal, Registry
-from models.bundle import Bundle
+from app.version_policy import VersionPolicy
 from models.errors import CurrentInvalid, ModelsError
-from models.repository import Current, Repository
+from models.repository import Current
 
 logger = logging.getLogger(__name__)
-
-Result = TypeVar("Result")
-
-FIRST_RETRY_S = 5.0
-LONGEST_RETRY_S = 300.0
 
 
 class Consent(Protocol):
@@ -62,48 +59,39 @@ class Held:
     loaded: LoadedModel
 
 
-@dataclass(frozen=True)
-class Attempt:
-    """A failed load: of what, and when to try again, on the monotonic clock."""
-
-    current: Current | None
-    wait_s: float
-    again_s: float
-
-
 class Reloader:
     """Keeps the registry in step with the repository.
 
     Args:
-        repository: Where versions are published.
+        loader: Reads the repository, and loads versions.
         registry: What is live.
-        load: Bundle -> loaded model; raises BundleError.
         make_batcher: Loaded model -> its batcher, on the event loop.
         metrics: Told of loads and refusals.
         consent: Of the other worker processes; None if there are none.
+        policy: Which versions are live besides the current one.
     """
 
     def __init__(
         self,
-        repository: Repository,
+        loader: Loader,
         registry: Registry,
-        load: Callable[[Bundle], LoadedModel],
         make_batcher: Callable[[LoadedModel], Batcher],
         metrics: Metrics,
         consent: Consent | None = None,
+        policy: VersionPolicy | None = None,
     ) -> None:
-        self._repository = repository
+        self._loader = loader
         self._registry = registry
-        self._load = load
         self._make_batcher = make_batcher
         self._metrics = metrics
         self._consent = consent
         self._held: dict[str, Held] = {}
         self._behind = asyncio.Event()
-        # One load at a time: loading competes with serving for the processor and the device's memory.
-        self._loader = ThreadPoolExecutor(1, thread_name_prefix="load")
-        self._failed: dict[str, Attempt] = {}
-        self._draining: dict[Batcher, asyncio.Task[None]] = {}
+        self._attempts = Attempts()
+        self._drainage = Drainage()
+        self._companions = Companions(
+            registry, loader, self._enliven, self._drainage, metrics, policy or VersionPolicy()
+        )
 
     async def watch(self, interval_s: float) -> None:
         """Look once, and then every `interval_s` seconds, or when the others went on; 0 looks only once."""
@@ -120,14 +108,18 @@ class Reloader:
                 await asyncio.wait_for(self._behind.wait(), interval_s)
 
     async def look(self) -> None:
-        """Bring every model whose current version is not the live one up to date."""
+        """Bring every model whose current version is not the live one up to date, and then the other versions."""
         await self._list()
         self._held = {name: held for name, held in self._held.items() if name in self._registry.names}
+        current: dict[str, Current | None] = {}
         for name in sorted(self._registry.names):
-            await self._bring_up_to_date(name)
+            await self._companions.find_wanted(name)
+            current[name] = await self._bring_up_to_date(name)
         self._registry.looked = True
         if self._consent is not None:
             self._consent.looked()
+        for name, its in current.items():
+            await self._companions.look(name, [its.version] if its is not None else [])
 
     def go(self, name: str, current: Current) -> None:
         """Swap to a version now that the others do, or load it if it is not waited with; on the event loop."""
@@ -140,22 +132,22 @@ class Reloader:
         """Refuse a version that another worker process could not load; on the event loop."""
         if self._is_held(name, current):
             del self._held[name]
-        if self._is_due(name, current):
+        if self._attempts.is_due(name, current):
             self._note_refusal(name, current, refusal)
             logger.error("%s %s is let go: another worker process refused it", name, current.version)
 
     def draining(self) -> list[Batcher]:
         """The batchers of versions that were swapped out and still have items to answer."""
-        return list(self._draining)
+        return self._drainage.batchers
 
     def close(self) -> None:
         """Take up no further load; one in progress ends on its own."""
-        self._loader.shutdown(wait=False, cancel_futures=True)
+        self._loader.close()
 
     async def _list(self) -> None:
         try:
-            self._registry.list(await self._in_thread(self._repository.names))
-            self._registry.repository_defaults = await self._in_thread(self._repository.defaults)
+            self._registry.note_names(await self._loader.run(self._loader.repository.names))
+            self._registry.repository_defaults = await self._loader.run(self._loader.repository.defaults)
         except CurrentInvalid as error:
             logger.error("the defaults of before are kept: %s", error)
         except ModelsError as error:
@@ -164,33 +156,40 @@ class Reloader:
         if self._consent is not None and self._registry.required is not None:
             self._consent.require(self._registry.required)
 
-    async def _bring_up_to_date(self, name: str) -> None:
+    async def _bring_up_to_date(self, name: str) -> Current | None:
+        """Load what is current, if that is not live; return what is, if that is known."""
         current: Current | None = None
         try:
             current = await self._wanted(name)
             if self._is_live(name, current):
                 self._keep(name, current)
-                return
-            if self._is_held(name, current) or not self._is_due(name, current):
-                return
-            start_s = time.monotonic()
-            loaded = await self._in_thread(lambda: self._load(self._repository.open(name, current)))
+                return current
+            if self._is_held(name, current) or not self._attempts.is_due(name, current):
+                return current
+            loaded = self._companion(name, current) or await self._loader.load(name, current)
         except Exception as error:
-            if self._is_due(name, current):
+            if self._attempts.is_due(name, current):
                 self._refuse(name, current, error)
-            return
-        self._metrics.load_seconds.labels(name).observe(time.monotonic() - start_s)
+            return current
         if self._consent is None:
             self._go_live(name, loaded)
-        elif self._is_due(name, current):  # Nobody refused it meanwhile.
+        elif self._attempts.is_due(name, current):  # Nobody refused it meanwhile.
             await self._go_live_with_others(name, Held(current, loaded), self._consent)
+        return current
+
+    def _companion(self, name: str, current: Current) -> LoadedModel | None:
+        """What is live already besides the current version, if it is what is to be that."""
+        for model in self._registry.others_of(name):
+            if _is(model, current):
+                return model.loaded
+        return None
 
     async def _wanted(self, name: str) -> Current:
         """What the others serve, for one who is behind; else the current version."""
         served = self._consent.served(name) if self._consent is not None else None
         if served is not None and self._is_behind(name, served):
             return served
-        return await self._in_thread(lambda: self._repository.current(name))
+        return await self._loader.run(lambda: self._loader.repository.current(name))
 
     async def _go_live_with_others(self, name: str, held: Held, consent: Consent) -> None:
         consent.stand(name, held.current)
@@ -216,61 +215,53 @@ class Reloader:
         if name not in self._registry.live:
             return True
         # What cannot be loaded here must not keep a later version from being tried.
-        return not self._is_live(name, served) and self._is_due(name, served)
+        return not self._is_live(name, served) and self._attempts.is_due(name, served)
 
     def _is_live(self, name: str, current: Current) -> bool:
         live = self._registry.live.get(name)
-        if live is None:
-            return False
-        return current == Current(live.manifest.version, live.loaded.bundle.manifest_sha256)
-
-    def _is_due(self, name: str, current: Current | None) -> bool:
-        failed = self._failed.get(name)
-        return failed is None or failed.current != current or time.monotonic() >= failed.again_s
+        return live is not None and _is(live, current)
 
     def _forget_failure(self, name: str) -> None:
-        self._failed.pop(name, None)
+        self._attempts.forget(name)
         self._registry.refusals.pop(name, None)
 
     def _refuse(self, name: str, current: Current | None, error: Exception) -> None:
-        expected = isinstance(error, ModelsError)
-        detail = str(error) if expected else "the service's log says why"
         version = current.version if current else None
-        refusal = Refusal(version, type(error).__name__, detail, datetime.now(UTC))
+        refusal = Refusal.of(version, error)
         self._metrics.loads.labels(name, "refused").inc()
         self._note_refusal(name, current, refusal)
         if self._consent is not None and current is not None:
             self._consent.refuse(name, current, refusal)
-        traceback = None if expected else error
-        logger.error(
-            "%s %s is refused: %s: %s", name, version or "", type(error).__name__, error, exc_info=traceback
-        )
+        trace = None if isinstance(error, ModelsError) else error
+        logger.error("%s %s is refused: %s: %s", name, version or "", type(error).__name__, error, exc_info=trace)
 
     def _note_refusal(self, name: str, current: Current | None, refusal: Refusal) -> None:
-        before = self._failed.get(name)
-        again = before is not None and before.current == current
-        wait_s = min(LONGEST_RETRY_S, 2 * before.wait_s) if before and again else FIRST_RETRY_S
-        self._failed[name] = Attempt(current, wait_s, time.monotonic() + wait_s)
+        self._attempts.note(name, current)
         self._registry.refusals[name] = refusal
 
     def _go_live(self, name: str, loaded: LoadedModel) -> None:
-        live = LiveModel(loaded, self._make_batcher(loaded), datetime.now(UTC))
+        version = loaded.bundle.manifest.version
+        companion = self._registry.take_other(name, version)
+        if companion is not None and companion.loaded is loaded:
+            live = companion
+        else:
+            live = self._enliven(loaded)
+            if companion is not None:  # The same version, and other bytes.
+                self._drainage.add(companion)
         before = self._registry.swap(name, live)
         self._forget_failure(name)
         self._metrics.loads.labels(name, "loaded").inc()
-        self._metrics.live.labels(name, live.manifest.version).set(1)
-        logger.info("%s %s is live on %s", name, live.manifest.version, loaded.device)
-        if before is not None:
-            if before.manifest.version != live.manifest.version:
-                self._metrics.live.remove(name, before.manifest.version)
-            self._draining[before.batcher] = asyncio.create_task(self._drain(before))
+        logger.info("%s %s is live on %s", name, version, loaded.device)
+        if before is not None and before.manifest.version != version:
+            self._companions.keep_or_drain(before)
+        elif before is not None:
+            self._drainage.add(before)
 
-    async def _drain(self, model: LiveModel) -> None:
-        model.batcher.drain()
-        await model.batcher.drained()
-        model.batcher.close()
-        del self._draining[model.batcher]
-        logger.info("%s %s is drained", model.manifest.name, model.manifest.version)
+    def _enliven(self, loaded: LoadedModel) -> LiveModel:
+        manifest = loaded.bundle.manifest
+        self._metrics.live.labels(manifest.name, manifest.version).set(1)
+        return LiveModel(loaded, self._make_batcher(loaded), datetime.now(UTC))
 
-    async def _in_thread(self, call: Callable[[], Result]) -> Result:
-        return await asyncio.get_running_loop().run_in_executor(self._loader, call)
+
+def _is(model: LiveModel, current: Current) -> bool:
+    return current == Current(model.manifest.version, model.loaded.bundle.manifest_sha256)

@@ -159,6 +159,7 @@ class ModelInfo(Body):
     ready: bool
     version: str | None = None
     versions: list[str] = Field(description="On disk, oldest first.")
+    live_versions: list[str] = Field(description="Those that answer, the current one first.")
     task: str | None = None
     labels: list[str] | None = None
     input: ImageLimits | TextLimits | None = None
@@ -172,6 +173,9 @@ class ModelInfo(Body):
     manifest_sha256: str | None = None
     loaded_at: datetime | None = None
     refused: FailedVersion | None = None
+    refused_versions: list[FailedVersion] = Field(
+        default_factory=list, description="Those besides the current one that are wanted and could not be loaded."
+    )
 
 
 class ModelList(Body):

@@ -13,6 +13,7 @@ from app.crew import Crew
 from app.decoding import decode
 from app.gate import Gate
 from app.inference import LoadedModel, load
+from app.loader import Loader
 from app.metrics import Metrics
 from app.prediction import Predictor
 from app.processes.siblings import Siblings
@@ -21,6 +22,7 @@ from app.registry import Registry
 from app.reloading import Reloader
 from app.responding import answer
 from app.settings import Settings
+from app.version_policy import VersionPolicy
 from app.workers import Workers
 from models.bundle import Bundle
 from models.device import choose_device
@@ -59,7 +61,12 @@ class Service:
         self._workers = Workers(settings.cpu_threads or max(1, available_cpus() // settings.workers))
         self.predictor = Predictor(self.registry, self.metrics)
         self.reloader = Reloader(
-            self.repository, self.registry, self._load, self._make_batcher, self.metrics, siblings
+            Loader(self.repository, self._load, self.metrics),
+            self.registry,
+            self._make_batcher,
+            self.metrics,
+            siblings,
+            VersionPolicy.parse(settings.versions),
         )
         self._watches: list[asyncio.Task[None]] = []
 
@@ -104,7 +111,7 @@ class Service:
         await asyncio.to_thread(self._workers.join, LAST_WORK_S)
 
     def _batchers(self) -> list[Batcher]:
-        live = [model.batcher for model in self.registry.live.values()]
+        live = [model.batcher for model in self.registry.everything_live()]
         return live + self.reloader.draining()
 
     def _load(self, bundle: Bundle) -> LoadedModel:
@@ -137,8 +144,13 @@ class Service:
             bounded=loaded.run.bounded,
             on_batch=on_batch,
         )
-        self.metrics.queue_items.labels(name).set_function(lambda: batcher.open_tickets)
-        self.metrics.queue_capacity.labels(name).set(batcher.capacity)
+        versions_of, metrics = self.registry.versions_of, self.metrics
+        metrics.queue_items.labels(name).set_function(
+            lambda: sum(model.batcher.open_tickets for model in versions_of(name))
+        )
+        metrics.queue_capacity.labels(name).set_function(
+            lambda: sum(model.batcher.capacity for model in versions_of(name))
+        )
         return batcher
 
     def _crew(self) -> Crew:

@@ -9,10 +9,11 @@ import re
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict
 
+from app.version_policy import VersionPolicy
 from models.manifest import ModelName
 from models.repository import DEFAULT_ROOT
 
@@ -59,6 +60,12 @@ class Settings(BaseSettings):
     default_text_model: ModelName | None = Field(
         None,
         description="Model for texts when a request names none; else defaults.json's, else the only one.",
+    )
+
+    versions: str = Field(
+        "current",
+        description="Versions of each model that are live besides the current one, with commas between them: "
+        "latest:N, the newest N that are published; NAME/VERSION, pinned; current, none.",
     )
 
     max_batch_size: int = Field(64, ge=1, le=4096, description="Most items in a batch; a model may allow fewer.")
@@ -136,6 +143,12 @@ class Settings(BaseSettings):
         "auto", description="auto: text on a terminal, else a JSON object a line."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level logged.")
+
+    @field_validator("versions")
+    @classmethod
+    def _names_versions(cls, text: str) -> str:
+        VersionPolicy.parse(text)
+        return text
 
     @model_validator(mode="after")
     def _limits_fit_each_other(self) -> "Settings":

@@ -2,6 +2,7 @@
 
 import asyncio
 import platform
+from dataclasses import asdict
 
 from fastapi import APIRouter
 
@@ -11,7 +12,7 @@ from app.registry import LiveModel
 from app.routes.health import refused
 from app.routes.problems import PROBLEMS
 from app.routes.service import ServiceOf
-from app.schemas import ImageLimits, Metadata, ModelInfo, ModelList, RequestLimits, TextLimits
+from app.schemas import FailedVersion, ImageLimits, Metadata, ModelInfo, ModelList, RequestLimits, TextLimits
 from app.service import Service
 from app.settings import Settings
 from app.version import VERSION
@@ -58,6 +59,10 @@ async def _info(service: Service, name: str) -> ModelInfo:
         name=name,
         ready=live is not None,
         versions=versions,
+        live_versions=[model.manifest.version for model in service.registry.versions_of(name)],
+        refused_versions=[
+            FailedVersion(**asdict(refusal)) for refusal in service.registry.other_refusals.get(name, {}).values()
+        ],
         refused=refused(service.registry.refusals.get(name)),
     )
     return shared.model_copy(update=_live_fields(live, service)) if live else shared

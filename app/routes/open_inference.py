@@ -39,6 +39,7 @@ from app.routes.intake import Intake, intake, parse
 from app.routes.service import ServiceOf
 from app.service import Service
 from app.version import VERSION
+from models.versions import version_order
 
 router = APIRouter(prefix="/v2", tags=["open inference"])
 
@@ -104,7 +105,7 @@ async def server_ready(service: ServiceOf) -> ServerReady:
 @router.get("/models/{name}", summary="What a model takes and gives", responses=_failures(401, 404, 429, 503))
 async def model_metadata(service: ServiceOf, name: ModelPath) -> ModelMetadata:
     """Its tensors, as its bundle has them."""
-    return _metadata(service.registry.resolve(name))
+    return _metadata(service, service.registry.resolve(name))
 
 
 @router.get(
@@ -114,7 +115,7 @@ async def model_metadata(service: ServiceOf, name: ModelPath) -> ModelMetadata:
 )
 async def version_metadata(service: ServiceOf, name: ModelPath, version: VersionPath) -> ModelMetadata:
     """As of the model."""
-    return _metadata(service.registry.resolve(name, version))
+    return _metadata(service, service.registry.resolve(name, version))
 
 
 @router.get("/models/{name}/ready", summary="A model is warm", responses=_failures(401, 404, 429, 503))
@@ -192,11 +193,13 @@ async def _read(
     return await parse(body, read)
 
 
-def _metadata(model: LiveModel) -> ModelMetadata:
+def _metadata(service: Service, model: LiveModel) -> ModelMetadata:
     manifest = model.manifest
     return ModelMetadata(
         name=manifest.name,
-        versions=[manifest.version],
+        versions=sorted(
+            (live.manifest.version for live in service.registry.versions_of(manifest.name)), key=version_order
+        ),
         platform=PLATFORMS[model.loaded.backend.format],
         inputs=[_tensor(input_of(manifest))],
         outputs=[_tensor(spec) for spec in outputs_of(manifest)],

@@ -1,0 +1,104 @@
+"""Versions that are live besides the current one: loaded while they are wanted, drained when they are not."""
+
+import logging
+from collections.abc import Callable, Collection
+
+from app.attempts import Attempts
+from app.drainage import Drainage
+from app.inference import LoadedModel
+from app.loader import Loader
+from app.metrics import Metrics
+from app.registry import LiveModel, Refusal, Registry
+from app.version_policy import VersionPolicy
+from models.errors import ModelsError
+
+logger = logging.getLogger(__name__)
+
+
+class Companions:
+    """Keeps the registry's other versions in step with the repository. Used on the event loop only.
+
+    One that cannot be loaded keeps nothing else from being served.
+
+    Args:
+        registry: What is live.
+        loader: Loads versions.
+        enliven: Makes a loaded model live.
+        drainage: Takes what is not wanted any more.
+        metrics: Told of loads and refusals.
+        policy: What is wanted.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        loader: Loader,
+        enliven: Callable[[LoadedModel], LiveModel],
+        drainage: Drainage,
+        metrics: Metrics,
+        policy: VersionPolicy,
+    ) -> None:
+        self._registry = registry
+        self._loader = loader
+        self._enliven = enliven
+        self._drainage = drainage
+        self._metrics = metrics
+        self._policy = policy
+        self._wanted: dict[str, set[str]] = {}
+        self._attempts = Attempts()
+
+    async def find_wanted(self, name: str) -> None:
+        """Find out which versions of a model are wanted."""
+        versions = await self._loader.run(lambda: self._loader.repository.versions(name))
+        if versions:  # A directory that cannot be read takes nothing away that serves.
+            self._wanted[name] = self._policy.wanted(name, versions)
+
+    async def look(self, name: str, others: Collection[str]) -> None:
+        """Load what is wanted of a model and not live, and drain what is not wanted.
+
+        Args:
+            name: The model's.
+            others: Versions that somebody else sees to: the current one.
+        """
+        wanted = self._wanted.get(name, set())
+        for model in self._registry.others_of(name):
+            if model.manifest.version not in wanted:
+                self._registry.take_other(name, model.manifest.version)
+                self.keep_or_drain(model)
+        live = {model.manifest.version for model in self._registry.versions_of(name)}
+        missing = wanted - live - set(others)
+        refused = self._registry.other_refusals.get(name, {})
+        self._registry.other_refusals[name] = {version: refused[version] for version in missing & set(refused)}
+        for version in sorted(missing, reverse=True):
+            await self._load(name, version)
+
+    def keep_or_drain(self, model: LiveModel) -> None:
+        """See to a version that was the current one until now."""
+        name, version = model.manifest.name, model.manifest.version
+        if version in self._wanted.get(name, set()):
+            self._registry.add_other(model)
+        else:
+            self._metrics.live.remove(name, version)
+            self._drainage.add(model)
+
+    async def _load(self, name: str, version: str) -> None:
+        key = f"{name}/{version}"
+        if not self._attempts.is_due(key, version):
+            return
+        try:
+            loaded = await self._loader.load(name, version)
+        except Exception as error:
+            self._refuse(name, version, error)
+            return
+        self._attempts.forget(key)
+        self._registry.other_refusals.get(name, {}).pop(version, None)
+        self._registry.add_other(self._enliven(loaded))
+        self._metrics.loads.labels(name, "loaded").inc()
+        logger.info("%s %s is live besides the current version", name, version)
+
+    def _refuse(self, name: str, version: str, error: Exception) -> None:
+        self._attempts.note(f"{name}/{version}", version)
+        self._registry.other_refusals.setdefault(name, {})[version] = Refusal.of(version, error)
+        self._metrics.loads.labels(name, "refused").inc()
+        trace = None if isinstance(error, ModelsError) else error
+        logger.error("%s %s is refused: %s: %s", name, version, type(error).__name__, error, exc_info=trace)
