@@ -10,7 +10,9 @@ from app.loader import Loader
 from app.metrics import Metrics
 from app.registry import LiveModel, Refusal, Registry
 from app.version_policy import VersionPolicy
+from models.candidate import Candidate
 from models.errors import ModelsError
+from models.repository import Current
 
 logger = logging.getLogger(__name__)
 
@@ -46,12 +48,20 @@ class Companions:
         self._policy = policy
         self._wanted: dict[str, set[str]] = {}
         self._attempts = Attempts()
+        self._troubles: dict[str, str] = {}
 
     async def find_wanted(self, name: str) -> None:
-        """Find out which versions of a model are wanted."""
-        versions = await self._loader.run(lambda: self._loader.repository.versions(name))
-        if versions:  # A directory that cannot be read takes nothing away that serves.
-            self._wanted[name] = self._policy.wanted(name, versions)
+        """Find out which versions of a model are wanted, and which of them is a candidate."""
+        repository = self._loader.repository
+        versions = await self._loader.run(lambda: repository.versions(name))
+        if not versions:  # A directory that cannot be read takes nothing away that serves.
+            return
+        try:
+            self._try(name, await self._loader.run(lambda: repository.candidate(name)))
+        except ModelsError as error:
+            self._note_trouble(name, error)
+        candidate = self._registry.candidates.get(name)
+        self._wanted[name] = self._policy.wanted(name, versions) | ({candidate.version} if candidate else set())
 
     async def look(self, name: str, others: Collection[str]) -> None:
         """Load what is wanted of a model and not live, and drain what is not wanted.
@@ -81,12 +91,29 @@ class Companions:
             self._metrics.live.remove(name, version)
             self._drainage.add(model)
 
+    def _try(self, name: str, candidate: Candidate | None) -> None:
+        self._troubles.pop(name, None)
+        before = self._registry.candidates.pop(name, None)
+        if before is not None:
+            self._metrics.candidate_share.remove(name, before.version)
+        if candidate is not None:
+            self._registry.candidates[name] = candidate
+            self._metrics.candidate_share.labels(name, candidate.version).set(candidate.share)
+        if candidate != before:
+            told = f"{candidate.version} on {candidate.share:.1%}" if candidate else "none any more"
+            logger.info("%s tries a candidate: %s", name, told)
+
+    def _note_trouble(self, name: str, error: ModelsError) -> None:
+        if self._troubles.get(name) != str(error):
+            self._troubles[name] = str(error)
+            logger.error("the candidate of before is kept: %s", error)
+
     async def _load(self, name: str, version: str) -> None:
         key = f"{name}/{version}"
         if not self._attempts.is_due(key, version):
             return
         try:
-            loaded = await self._loader.load(name, version)
+            loaded = await self._loader.load(name, self._pinned(name, version))
         except Exception as error:
             self._refuse(name, version, error)
             return
@@ -95,6 +122,12 @@ class Companions:
         self._registry.add_other(self._enliven(loaded))
         self._metrics.loads.labels(name, "loaded").inc()
         logger.info("%s %s is live besides the current version", name, version)
+
+    def _pinned(self, name: str, version: str) -> str | Current:
+        candidate = self._registry.candidates.get(name)
+        if candidate is None or candidate.version != version:
+            return version
+        return Current(version, candidate.manifest_sha256)
 
     def _refuse(self, name: str, version: str, error: Exception) -> None:
         self._attempts.note(f"{name}/{version}", version)

@@ -58,6 +58,10 @@ class Metrics:
             "lantern_model_load_seconds", "Verifying, loading and warming up a version.", ["model"],
             buckets=SECONDS, registry=own,
         )  # fmt: skip
+        self.candidate_share = Gauge(
+            "lantern_candidate_share", "Share of the requests that a candidate answers.", ["model", "version"],
+            registry=own,
+        )  # fmt: skip
         self.live = Gauge("lantern_model_info", "1 for each live version.", ["model", "version"], registry=own)
 
     def observe_stages(self, model: str, timing_ms: Mapping[str, float]) -> None:

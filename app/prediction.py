@@ -23,7 +23,8 @@ from app.workers import Clock
 class Ask(NamedTuple):
     """What a request wants to know, of at least one good item; `received_s` is on the monotonic clock.
 
-    `top_k` is the number of labels or texts that are wanted; None wants the model's outputs as they are.
+    `top_k` is the number of labels or texts that are wanted; None wants the model's outputs as they are. `key`
+    decides whether a candidate answers, where no version is named.
     """
 
     items: Sequence[Item | ServingError]
@@ -32,6 +33,7 @@ class Ask(NamedTuple):
     top_k: int | None
     received_s: float
     deadline: Deadline
+    key: str = ""
 
 
 class Answer(NamedTuple):
@@ -74,11 +76,11 @@ class Predictor:
 
     def _resolve(self, ask: Ask) -> LiveModel:
         if ask.model is not None:
-            return self.registry.resolve(ask.model, ask.version)
+            return self.registry.resolve(ask.model, ask.version, ask.key)
         kinds = {item.kind for item in ask.items if isinstance(item, Item)}
         if len(kinds) > 1:
             raise InvalidRequest("instances: images and texts are mixed; send them apart")
-        return self.registry.default(kinds.pop())
+        return self.registry.default(kinds.pop(), ask.key)
 
     def _admit(self, model: LiveModel, count: int, ask: Ask) -> Order:
         try:

@@ -9,6 +9,7 @@ from typing import Self
 from app.batching import Batcher
 from app.errors import InvalidRequest, ModelNotFound, ModelNotReady, VersionNotFound
 from app.inference import LoadedModel
+from models.candidate import Candidate
 from models.errors import ModelsError
 from models.manifest import Manifest, Task
 from models.repository import InputKind
@@ -71,6 +72,7 @@ class Registry:
     ) -> None:
         self.live: dict[str, LiveModel] = {}
         self.refusals: dict[str, Refusal] = {}
+        self.candidates: dict[str, Candidate] = {}
         self.other_refusals: dict[str, dict[str, Refusal]] = {}
         self._others: dict[str, dict[str, LiveModel]] = {}
         self.names: set[str] = set()
@@ -130,14 +132,16 @@ class Registry:
         """All live versions of all models."""
         return [model for name in {*self.live, *self._others} for model in self.versions_of(name)]
 
-    def resolve(self, name: str, version: str | None = None) -> LiveModel:
-        """Return a live version of a name, the current one if none is named.
+    def resolve(self, name: str, version: str | None = None, key: str = "") -> LiveModel:
+        """Return a live version of a name: the named one, the candidate if it answers the key, or the current one.
 
         Raises:
             ModelNotFound: The repository has no such model.
             ModelNotReady: It has, but it is not live yet, or could not be loaded.
             VersionNotFound: That version is not live.
         """
+        if version is None and self.candidates and (candidate := self._candidate(name, key)) is not None:
+            return candidate
         if version is not None and (other := self._others.get(name, {}).get(version)) is not None:
             return other
         model = self.live.get(name)
@@ -150,7 +154,7 @@ class Registry:
             raise VersionNotFound(f"{name} {version!r} is not live; there are: {live}")
         return model
 
-    def default(self, kind: InputKind) -> LiveModel:
+    def default(self, kind: InputKind, key: str = "") -> LiveModel:
         """Return the model for a kind of input that was addressed to none.
 
         Raises:
@@ -158,7 +162,7 @@ class Registry:
             ModelNotReady: Nothing is live yet, or the default is not.
         """
         if name := self.default_name(kind):
-            return self.resolve(name)
+            return self.resolve(name, key=key)
         if not self.live:
             raise ModelNotReady(self.why_nothing_is_live(), LOADING_RETRY_AFTER_S)
         choices = {name for name, model in self.live.items() if model.kind == kind}
@@ -174,6 +178,15 @@ class Registry:
             return name
         choices = [name for name, model in self.live.items() if model.kind == kind]
         return choices[0] if len(choices) == 1 else None
+
+    def _candidate(self, name: str, key: str) -> LiveModel | None:
+        candidate = self.candidates.get(name)
+        if candidate is None or not candidate.answers(name, key):
+            return None
+        other = self._others.get(name, {}).get(candidate.version)
+        if other is None or other.loaded.bundle.manifest_sha256 != candidate.manifest_sha256:
+            return None  # Not loaded yet, or refused: the current version answers everybody.
+        return other
 
     def _why_not_live(self, name: str) -> str:
         refusal = self.refusals.get(name)

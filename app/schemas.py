@@ -152,6 +152,14 @@ class FailedVersion(Body):
     at: datetime
 
 
+class CandidateInfo(Body):
+    """A version that answers a share of the requests which name none."""
+
+    version: str
+    share: float
+    live: bool = Field(description="If not, the current version answers everybody.")
+
+
 class ModelInfo(Body):
     """A model: what is live of it, and what was refused."""
 
@@ -160,6 +168,7 @@ class ModelInfo(Body):
     version: str | None = None
     versions: list[str] = Field(description="On disk, oldest first.")
     live_versions: list[str] = Field(description="Those that answer, the current one first.")
+    candidate: CandidateInfo | None = None
     task: str | None = None
     labels: list[str] | None = None
     input: ImageLimits | TextLimits | None = None

@@ -14,6 +14,7 @@ ModelsError
 │   ├── ModelNotFound         no such name, or nothing of it published
 │   ├── VersionNotFound       the name is there, the version is not
 │   ├── CurrentInvalid        CURRENT or defaults.json cannot be read or names nothing whole
+│   ├── CandidateInvalid      CANDIDATE cannot be read, or there is none
 │   └── NotWritable           nothing can be published here
 ├── DeviceUnavailable         the device asked for is not on this machine
 ├── BackendUnavailable        a backend wants a library or instructions that are not on this machine
@@ -81,6 +82,10 @@ class VersionNotFound(RepositoryError):
 
 class CurrentInvalid(RepositoryError):
     """CURRENT or defaults.json cannot be read, or names nothing that is there."""
+
+
+class CandidateInvalid(RepositoryError):
+    """CANDIDATE cannot be read, or there is none where one is wanted."""
 
 
 class NotWritable(RepositoryError):

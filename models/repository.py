@@ -2,6 +2,7 @@
 
     <root>/defaults.json               kind of input -> name
     <root>/<name>/CURRENT              "<version> <sha256 of its manifest>"
+    <root>/<name>/CANDIDATE            a version that answers a share of the requests, as JSON
     <root>/<name>/<version>/           a bundle, immutable once renamed into place
     <root>/<name>/.staging-<uuid>/     a bundle in the making
     <root>/<name>/.lock                held by whoever publishes
@@ -25,7 +26,9 @@ from typing import Literal
 from pydantic import TypeAdapter, ValidationError
 
 from models.bundle import Bundle
+from models.candidate import CANDIDATE_NAME, Candidate
 from models.errors import (
+    CandidateInvalid,
     CurrentInvalid,
     ModelNotFound,
     ModelsError,
@@ -166,8 +169,8 @@ class Repository:
             finally:
                 shutil.rmtree(staging.directory, ignore_errors=True)
 
-    def publish(self, name: str, staging: Staging) -> Bundle:
-        """Make a staged bundle the current version; call it inside `staging`.
+    def publish(self, name: str, staging: Staging, *, current: bool = True) -> Bundle:
+        """Make a staged bundle a version, and the current one if not told otherwise; call it inside `staging`.
 
         Raises:
             BundleError: What was staged is not a whole bundle; nothing is published.
@@ -182,7 +185,8 @@ class Repository:
         # itself refuses a directory that holds anything.
         staging.directory.rename(published)
         sync(directory)
-        self._set_current(name, Current(staging.version, staged.manifest_sha256))
+        if current:
+            self._set_current(name, Current(staging.version, staged.manifest_sha256))
         return Bundle(published, staged.manifest, staged.manifest_sha256)
 
     def rollback(self, name: str, version: str) -> Bundle:
@@ -193,13 +197,70 @@ class Repository:
             VersionNotFound: That version is not there.
             BundleError: It must not be loaded, with the reason; CURRENT stays as it is.
         """
-        directory = self._directory(name)
-        if not directory.is_dir():
-            raise ModelNotFound(f"no model {name!r} is published in {self.root}")
-        with _locked(directory / ".lock"):
+        self._check_there(name)
+        with _locked(self._directory(name) / ".lock"):
             bundle = self.open(name, version)
             self._set_current(name, Current(version, bundle.manifest_sha256))
         return bundle
+
+    def candidate(self, name: str) -> Candidate | None:
+        """Read which version is tried, if one is.
+
+        Raises:
+            CandidateInvalid: CANDIDATE is not what `set_candidate` writes.
+        """
+        try:
+            text = (self._directory(name) / CANDIDATE_NAME).read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise CandidateInvalid(f"{name}/{CANDIDATE_NAME} cannot be read: {error.strerror}") from error
+        return Candidate.parse(text)
+
+    def set_candidate(self, name: str, version: str, share: float) -> None:
+        """Have a version tried on a share of the requests, after verifying it whole.
+
+        Raises:
+            ModelNotFound, CurrentInvalid: Nothing of that name is current.
+            CandidateInvalid: That version is current already.
+            VersionNotFound: It is not there.
+            BundleError: It must not be loaded, with the reason.
+        """
+        if self.current(name).version == version:
+            raise CandidateInvalid(f"{name} {version} is the current version; try another beside it")
+        with _locked(self._directory(name) / ".lock"):
+            bundle = self.open(name, version)
+            candidate = Candidate(version=version, manifest_sha256=bundle.manifest_sha256, share=share)
+            with whole_file(self._directory(name) / CANDIDATE_NAME) as stream:
+                stream.write(candidate.model_dump_json().encode() + b"\n")
+
+    def promote(self, name: str) -> str:
+        """Make the version that is tried the current one; return it.
+
+        Raises:
+            CandidateInvalid: None is tried.
+            BundleError: It must not be loaded any more, with the reason; nothing is changed.
+        """
+        self._check_there(name)
+        with _locked(self._directory(name) / ".lock"):
+            candidate = self._tried(name)
+            current = Current(candidate.version, candidate.manifest_sha256)
+            self.open(name, current)
+            self._set_current(name, current)
+            self._remove_candidate(name)
+        return candidate.version
+
+    def drop_candidate(self, name: str) -> str:
+        """Try the version no more that is tried; return it.
+
+        Raises:
+            CandidateInvalid: None is tried.
+        """
+        self._check_there(name)
+        with _locked(self._directory(name) / ".lock"):
+            candidate = self._tried(name)
+            self._remove_candidate(name)
+        return candidate.version
 
     def check_writable(self, name: str) -> None:
         """Try, before hours of training, whether this name can be published here.
@@ -233,6 +294,17 @@ class Repository:
                 f"{name} in {self.root} does {current}, and this model {task}; publish it under another --name"
             )
 
+    def check_beside(self, name: str) -> None:
+        """Refuse a version that is to be tried where none is current.
+
+        Raises:
+            NotWritable: None is.
+        """
+        try:
+            self.current(name)
+        except RepositoryError as error:
+            raise NotWritable(f"{error}: nothing can be tried beside it; publish without --candidate") from None
+
     def defaults(self) -> dict[InputKind, str]:
         """The default model for each kind of input, as defaults.json says; empty without the file.
 
@@ -253,6 +325,20 @@ class Repository:
             table = json.dumps(self.defaults() | {kind: name}, indent=2)
             with whole_file(self.root / "defaults.json") as stream:
                 stream.write(f"{table}\n".encode())
+
+    def _check_there(self, name: str) -> None:
+        if not self._directory(name).is_dir():
+            raise ModelNotFound(f"no model {name!r} is published in {self.root}")
+
+    def _tried(self, name: str) -> Candidate:
+        candidate = self.candidate(name)
+        if candidate is None:
+            raise CandidateInvalid(f"no version of {name} is tried")
+        return candidate
+
+    def _remove_candidate(self, name: str) -> None:
+        (self._directory(name) / CANDIDATE_NAME).unlink()
+        sync(self._directory(name))
 
     def _set_current(self, name: str, current: Current) -> None:
         with whole_file(self._directory(name) / "CURRENT") as stream:
@@ -283,7 +369,11 @@ def _sweep(directory: Path) -> None:
     # The lock is held, so whoever made these is dead.
     for abandoned in directory.glob(".staging-*"):
         shutil.rmtree(abandoned, ignore_errors=True)
-    for abandoned in (directory / ".CURRENT.tmp", *directory.glob(".probe-*")):
+    for abandoned in (
+        directory / ".CURRENT.tmp",
+        directory / f".{CANDIDATE_NAME}.tmp",
+        *directory.glob(".probe-*"),
+    ):
         abandoned.unlink(missing_ok=True)
 
 

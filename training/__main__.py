@@ -111,7 +111,10 @@ def _make(options: Publishing) -> int:
     # Of the processes that train together, only the first has something.
     if bundle is None:
         return 0
-    print(f"published {bundle.manifest.name}/{bundle.manifest.version} in {bundle.directory}")
+    name, version = bundle.manifest.name, bundle.manifest.version
+    print(f"published {name}/{version} in {bundle.directory}")
+    if isinstance(options, Options) and options.candidate:
+        print(f"nobody is answered by it yet: python -m models.rollout {name} {version} --share 0.1")
     return _make_default(options) if isinstance(options, Options) and options.default else 0
 
 

@@ -30,7 +30,7 @@ LEARNING_RATES: Mapping[OptimizerName, float] = {
 }
 FULL_BATCH: frozenset[OptimizerName] = frozenset({"lbfgs", "gd"})
 # None of these has anything to do with what is learned.
-PLACES = ("models_dir", "runs_dir", "data", "file", "labels", "resume", "default", "optimize")
+PLACES = ("models_dir", "runs_dir", "data", "file", "labels", "resume", "default", "candidate", "optimize")
 
 
 class Options(BaseModel):
@@ -43,6 +43,10 @@ class Options(BaseModel):
         default_factory=default_root, description=f"Model repository; {MODELS_DIR_VARIABLE} or {DEFAULT_ROOT}."
     )
     default: bool = Field(False, description="Make this the default model for its kind of input.")
+    candidate: bool = Field(
+        False,
+        description="Publish beside the current version, not in its place; python -m models.rollout tries it.",
+    )
     max_batch_size: int = Field(64, ge=1, le=4096, description="Most items the service may batch.")
 
     def record(self) -> dict[str, object]:

@@ -160,6 +160,8 @@ def _publish(foreign: Foreign, options: Options, progress: Progress) -> Bundle:
     repository = Repository(options.models_dir)
     repository.check_writable(options.name)
     repository.check_task(options.name, "image-classification")
+    if options.candidate:
+        repository.check_beside(options.name)
     decoding = foreign.prepared.decoding
     model = Classifier(foreign.prepared.network, foreign.prepared.mean_C, foreign.prepared.std_C).cpu().eval()
     goldens = {f"{index}.png": encode_png(picture(decoding, index)) for index in range(GOLDEN_EXAMPLES)}

@@ -59,7 +59,7 @@ class Candidate:
 
 
 def publish(candidate: Candidate, options: Options) -> Bundle:
-    """Stage the bundle, check it in a fresh process, and make it current.
+    """Stage the bundle, check it in a fresh process, and make it current, or a candidate.
 
     Args:
         candidate: What to publish.
@@ -79,7 +79,7 @@ def publish(candidate: Candidate, options: Options) -> Bundle:
         write_report(staging.directory, candidate.report)
         staging.write_manifest(_manifest(staging, candidate, options, golden))
         check_in_fresh_process(staging.directory)
-        return repository.publish(options.name, staging)
+        return repository.publish(options.name, staging, current=not options.candidate)
 
 
 def write_optimized(directory: Path, optimized: Sequence[Optimized]) -> None:

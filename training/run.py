@@ -68,11 +68,9 @@ def run(options: Given, prepare: Prepare[Given], group: Group, progress: Progres
     """
     repository = Repository(options.models_dir)
     if group.is_first:
-        repository.check_writable(options.name)
-        repository.check_task(options.name, options.task)
-        repository.defaults()  # A table that cannot be read is better known before the training than after.
+        _check_repository(repository, options)
     if options.optimize:
-        import_openvino()  # Likewise.
+        import_openvino()  # Likewise better known before.
     device = choose_device(options.device)
     given = options.model_fields_set
     task, options = prepare(options, progress)
@@ -117,6 +115,15 @@ def _train_phases(
         trained.append(train(task, given, group, checkpoint, progress, board))
         board.close()
     return joined(trained)
+
+
+def _check_repository(repository: Repository, options: TrainingOptions) -> None:
+    """See, before the training and not after, whether its model can be published."""
+    repository.check_writable(options.name)
+    repository.check_task(options.name, options.task)
+    if options.candidate:
+        repository.check_beside(options.name)
+    repository.defaults()
 
 
 def _publish(task: Task, options: TrainingOptions, trained: Trained, device: str, progress: Progress) -> Bundle:

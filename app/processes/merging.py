@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Literal, TypedDict
 
 # What every process says alike.
-SAME_IN_EACH = frozenset({"lantern_model_info"})
+SAME_IN_EACH = frozenset({"lantern_model_info", "lantern_candidate_share"})
 
 Sample = tuple[str, dict[str, str], float]
 

@@ -12,7 +12,16 @@ from app.registry import LiveModel
 from app.routes.health import refused
 from app.routes.problems import PROBLEMS
 from app.routes.service import ServiceOf
-from app.schemas import FailedVersion, ImageLimits, Metadata, ModelInfo, ModelList, RequestLimits, TextLimits
+from app.schemas import (
+    CandidateInfo,
+    FailedVersion,
+    ImageLimits,
+    Metadata,
+    ModelInfo,
+    ModelList,
+    RequestLimits,
+    TextLimits,
+)
 from app.service import Service
 from app.settings import Settings
 from app.version import VERSION
@@ -63,9 +72,18 @@ async def _info(service: Service, name: str) -> ModelInfo:
         refused_versions=[
             FailedVersion(**asdict(refusal)) for refusal in service.registry.other_refusals.get(name, {}).values()
         ],
+        candidate=_candidate(service, name),
         refused=refused(service.registry.refusals.get(name)),
     )
     return shared.model_copy(update=_live_fields(live, service)) if live else shared
+
+
+def _candidate(service: Service, name: str) -> CandidateInfo | None:
+    candidate = service.registry.candidates.get(name)
+    if candidate is None:
+        return None
+    live = any(model.manifest.version == candidate.version for model in service.registry.others_of(name))
+    return CandidateInfo(version=candidate.version, share=candidate.share, live=live)
 
 
 def _live_fields(live: LiveModel, service: Service) -> dict[str, object]:

@@ -36,6 +36,7 @@ from app.registry import LiveModel
 from app.responding import Raw
 from app.routes.health import readiness
 from app.routes.intake import Intake, intake, parse
+from app.routes.routing import ROUTING_PARAMETER, routing_key
 from app.routes.service import ServiceOf
 from app.service import Service
 from app.version import VERSION
@@ -74,7 +75,8 @@ _INFER: dict[str, Any] = {
                 "required": False,
                 "schema": {"type": "integer", "minimum": 0},
                 "description": "Bytes of JSON, where binary tensors follow; 0: all of the body is one raw tensor.",
-            }
+            },
+            ROUTING_PARAMETER,
         ],
     },
 }
@@ -151,7 +153,8 @@ async def infer_with_version(
 async def _infer(request: Request, service: Service, name: str, version: str | None) -> Response:
     with intake(request, service) as taken:
         body = await taken.body()
-        model = service.registry.resolve(name, version)
+        key = routing_key(request) if service.registry.candidates else ""
+        model = service.registry.resolve(name, version, key)
         asked, items = await _read(taken, body, model, service)
         if asked is not None and (given_s := timeout_s(asked)) is not None:
             taken.deadline.advance(request.scope["state"]["received_s"] + given_s)
@@ -163,6 +166,7 @@ async def _infer(request: Request, service: Service, name: str, version: str | N
             top_k=None,
             received_s=request.scope["state"]["received_s"],
             deadline=taken.deadline,
+            key=key,
         )
         answer = await service.predictor.predict(ask)
     manifest = answer.model.manifest

@@ -15,6 +15,7 @@ from app.prediction import Answer, Ask
 from app.responding import DEFAULT_TOP_K
 from app.routes.intake import intake, parse
 from app.routes.problems import documented
+from app.routes.routing import ROUTING_PARAMETER, routing_key
 from app.routes.service import ServiceOf
 from app.schemas import ImageInstance, ItemError, JsonRequest, PredictReply, TextInstance
 from app.service import Service
@@ -69,7 +70,7 @@ _TIMEOUT_PARAMETER = {
 _ROUTE: dict[str, Any] = {
     "response_model": PredictReply,
     "responses": documented(400, 404, 413, 415, 422, 500, 503, 504),
-    "openapi_extra": {"requestBody": REQUEST_BODY, "parameters": [_TIMEOUT_PARAMETER]},
+    "openapi_extra": {"requestBody": REQUEST_BODY, "parameters": [_TIMEOUT_PARAMETER, ROUTING_PARAMETER]},
 }
 
 
@@ -114,6 +115,7 @@ async def _answer(
             top_k=_agreed("top_k", top_k, parsed.top_k) or DEFAULT_TOP_K,
             received_s=request.scope["state"]["received_s"],
             deadline=taken.deadline,
+            key=routing_key(request) if service.registry.candidates else "",
         )
         return _reply(request, await service.predictor.predict(ask))
 

@@ -108,7 +108,14 @@ def test_every_training_command_is_understood() -> None:
 
 def test_every_module_named_can_be_run() -> None:
     modules = set(re.findall(r"python -m ([a-z_.]+)", README))
-    assert modules == {"app", "app.new_key", "training", "models.rollback", "benchmarks.starter"}
+    assert modules == {
+        "app",
+        "app.new_key",
+        "training",
+        "models.rollback",
+        "models.rollout",
+        "benchmarks.starter",
+    }
     for module in modules:
         subprocess.run([sys.executable, "-m", module, "--help"], cwd=ROOT, capture_output=True, check=True)
 

@@ -64,6 +64,19 @@ def test_scrambled_test_labels_change_the_figures_and_nothing_else(
     assert scores[0] == scores[1]
 
 
+def test_a_candidate_is_published_beside_the_current_version_and_only_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository = Repository(tmp_path / "models")
+    with pytest.raises(NotWritable, match="without --candidate"):
+        trained_on(dataset(RIGHT_N), tmp_path, monkeypatch, candidate=True)
+    current = trained_on(dataset(RIGHT_N), tmp_path, monkeypatch).manifest
+    beside = trained_on(dataset(RIGHT_N), tmp_path, monkeypatch, candidate=True).manifest
+    assert repository.current(current.name).version == current.version
+    assert repository.versions(current.name) == [current.version, beside.version]
+    assert "candidate" not in beside.source.config
+
+
 def test_the_manifest_says_what_would_make_the_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     manifest = trained_on(dataset(RIGHT_N), tmp_path, monkeypatch, seed=7).manifest
     config = manifest.source.config
