@@ -127,12 +127,14 @@ def _utf8(name: str, text: str) -> bytes:
 
 def _split(name: str, shape: Sequence[int], data: memoryview) -> list[bytes]:
     elements: list[bytes] = []
-    at = 0
+    at, count = 0, math.prod(shape)
     while at < len(data):
         begin = at + LENGTH.size
         end = begin + LENGTH.unpack_from(data, at)[0] if begin <= len(data) else begin
         if end > len(data):
             raise InvalidRequest(f"{name}: binary data ends within an element of BYTES")
+        if len(elements) == count:
+            raise InvalidRequest(f"{name}: has more elements than the {count} that shape {list(shape)} takes")
         elements.append(bytes(data[begin:end]))
         at = end
     _check_count(name, len(elements), shape)

@@ -88,7 +88,7 @@ def timeout_s(request: InferRequest) -> float | None:
         InvalidRequest: It says something else.
     """
     timeout_us = request.parameters.get("timeout", 0)
-    if isinstance(timeout_us, bool) or not isinstance(timeout_us, int) or timeout_us < 0:
+    if isinstance(timeout_us, bool) or not isinstance(timeout_us, int) or not 0 <= timeout_us < 2**63:
         raise InvalidRequest("parameters.timeout: is not a whole number of microseconds")
     return timeout_us / 1e6 if timeout_us else None
 

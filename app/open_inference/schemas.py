@@ -4,6 +4,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, StrictStr
 
+# No model has more. A list that is too long is refused before anything in it is looked at.
+MOST_TENSORS = 64
+MOST_DIMENSIONS = 16
+
 Datatype = Literal[
     "BOOL",
     "UINT8",
@@ -36,7 +40,7 @@ class InputTensor(Part):
     """An input: its elements stand in `data`, or follow the JSON if its parameters have `binary_data_size`."""
 
     name: StrictStr
-    shape: list[Annotated[StrictInt, Field(ge=0)]]
+    shape: Annotated[list[Annotated[StrictInt, Field(ge=0, lt=2**63)]], Field(max_length=MOST_DIMENSIONS)]
     datatype: Datatype
     parameters: Parameters = Field(default_factory=dict)
     data: list[Any] | None = Field(None, description="Flat, or nested as `shape` says; row-major.")
@@ -62,8 +66,10 @@ class InferRequest(Part):
 
     id: StrictStr | None = Field(None, description="Echoed.")
     parameters: Parameters = Field(default_factory=dict)
-    inputs: Annotated[list[InputTensor], Field(min_length=1)]
-    outputs: list[WantedOutput] | None = Field(None, description="All, if left out.")
+    inputs: Annotated[list[InputTensor], Field(min_length=1, max_length=MOST_TENSORS)]
+    outputs: Annotated[list[WantedOutput], Field(max_length=MOST_TENSORS)] | None = Field(
+        None, description="All, if left out."
+    )
 
 
 class OutputTensor(Part):

@@ -84,6 +84,8 @@ def broken(name: str, change: Callable[[dict[str, Any]], object]) -> Any:
         broken("shape huge", lambda tensor: tensor | {"shape": [2**60, *tensor["shape"][1:]]}),
         broken("shape overflows to nothing", lambda tensor: tensor | {"shape": [2**32, 2**32, *tensor["shape"]]}),
         broken("shape beyond any integer", lambda tensor: tensor | {"shape": [10**400, *tensor["shape"][1:]]}),
+        broken("more dimensions than any", lambda tensor: tensor | {"shape": [1] * 100_000}),
+        broken("a last dimension of thousands of digits", lambda tensor: tensor | {"shape": [1, 10**4298]}),
         broken("shape of halves", lambda tensor: tensor | {"shape": [1.5, *tensor["shape"][1:]]}),
         broken("shape of strings", lambda tensor: tensor | {"shape": [str(size) for size in tensor["shape"]]}),
         broken("shape of no rank", lambda tensor: tensor | {"shape": [], "data": [1]}),

@@ -212,7 +212,14 @@ def test_more_json_than_can_be_held_is_refused_before_it_is_read(shades: Reposit
     assert "memory" in error(little.infer_text(b"[" + b"1," * 20_000 + b"1]"), 413)
 
 
-@pytest.mark.parametrize("timeout_us", [-1, 1.5, "1", True, [], {}])
+def test_a_list_of_nothing_but_faults_is_given_up_at_the_first(shades_target: Target) -> None:
+    faults = b"[" + b"0," * 100_000 + b"0]"
+    message = error(shades_target.infer_text(b'{"inputs": ' + faults + b"}"), 400)
+    assert message.startswith("inputs")
+    assert len(message) < 200
+
+
+@pytest.mark.parametrize("timeout_us", [2**63, 10**400, -1, 1.5, "1", True, [], {}])
 def test_a_timeout_that_is_none_is_named(shades_target: Target, timeout_us: object) -> None:
     response = shades_target.infer(shades_target.request(parameters={"timeout": timeout_us}))
     assert "parameters.timeout" in error(response, 400)
