@@ -72,7 +72,8 @@ class Companions:
         """
         wanted = self._wanted.get(name, set())
         for model in self._registry.others_of(name):
-            if model.manifest.version not in wanted:
+            # One that is about to be the current one, once the other worker processes are ready too, stays.
+            if model.manifest.version not in wanted and model.manifest.version not in others:
                 self._registry.take_other(name, model.manifest.version)
                 self.keep_or_drain(model)
         live = {model.manifest.version for model in self._registry.versions_of(name)}

@@ -33,7 +33,7 @@ class Ask(NamedTuple):
     top_k: int | None
     received_s: float
     deadline: Deadline
-    key: str = ""
+    key: str | None = None
 
 
 class Answer(NamedTuple):

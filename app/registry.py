@@ -132,7 +132,7 @@ class Registry:
         """All live versions of all models."""
         return [model for name in {*self.live, *self._others} for model in self.versions_of(name)]
 
-    def resolve(self, name: str, version: str | None = None, key: str = "") -> LiveModel:
+    def resolve(self, name: str, version: str | None = None, key: str | None = None) -> LiveModel:
         """Return a live version of a name: the named one, the candidate if it answers the key, or the current one.
 
         Raises:
@@ -140,7 +140,7 @@ class Registry:
             ModelNotReady: It has, but it is not live yet, or could not be loaded.
             VersionNotFound: That version is not live.
         """
-        if version is None and self.candidates and (candidate := self._candidate(name, key)) is not None:
+        if key is not None and version is None and (candidate := self._candidate(name, key)) is not None:
             return candidate
         if version is not None and (other := self._others.get(name, {}).get(version)) is not None:
             return other
@@ -154,7 +154,7 @@ class Registry:
             raise VersionNotFound(f"{name} {version!r} is not live; there are: {live}")
         return model
 
-    def default(self, kind: InputKind, key: str = "") -> LiveModel:
+    def default(self, kind: InputKind, key: str | None = None) -> LiveModel:
         """Return the model for a kind of input that was addressed to none.
 
         Raises:

@@ -226,9 +226,10 @@ class Repository:
             VersionNotFound: It is not there.
             BundleError: It must not be loaded, with the reason.
         """
-        if self.current(name).version == version:
-            raise CandidateInvalid(f"{name} {version} is the current version; try another beside it")
+        self._check_there(name)
         with _locked(self._directory(name) / ".lock"):
+            if self.current(name).version == version:
+                raise CandidateInvalid(f"{name} {version} is the current version; try another beside it")
             bundle = self.open(name, version)
             candidate = Candidate(version=version, manifest_sha256=bundle.manifest_sha256, share=share)
             with whole_file(self._directory(name) / CANDIDATE_NAME) as stream:

@@ -26,9 +26,7 @@ async def live() -> Live:
 )
 async def ready(service: ServiceOf, response: Response) -> Ready:
     """200 or 503. A full queue is no unreadiness, and neither is a refused version while the old one serves."""
-    found = readiness(service)
-    if found.status == "ready" and service.siblings is not None:
-        found = service.siblings.readiness(found)
+    found = readiness_of_all(service)
     if found.status != "ready":
         response.status_code = 503
     return found
@@ -37,6 +35,14 @@ async def ready(service: ServiceOf, response: Response) -> Ready:
 # Load balancers and `wget --spider` probe with HEAD.
 router.add_api_route("/health/live", live, methods=["HEAD"], include_in_schema=False)
 router.add_api_route("/health/ready", ready, methods=["HEAD"], include_in_schema=False)
+
+
+def readiness_of_all(service: Service) -> Ready:
+    """The readiness of the whole service."""
+    own = readiness(service)
+    if own.status == "ready" and service.siblings is not None:
+        return service.siblings.readiness(own)
+    return own
 
 
 def readiness(service: Service) -> Ready:

@@ -34,7 +34,7 @@ from app.open_inference.signature import Spec, input_of, outputs_of
 from app.prediction import Answer, Ask
 from app.registry import LiveModel
 from app.responding import Raw
-from app.routes.health import readiness
+from app.routes.health import readiness_of_all
 from app.routes.intake import Intake, intake, parse
 from app.routes.routing import ROUTING_PARAMETER, routing_key
 from app.routes.service import ServiceOf
@@ -97,11 +97,16 @@ async def server_live() -> ServerLive:
 @router.get("/health/ready", summary="Every model is warm", responses=_failures(503))
 async def server_ready(service: ServiceOf) -> ServerReady:
     """As `/health/ready`."""
-    found = readiness(service)
+    found = readiness_of_all(service)
     if found.status != "ready":
         failure = Draining if found.status == "draining" else ModelNotReady
         raise failure(found.detail or "a model is not ready", retry_after_s=1)
     return ServerReady(ready=True)
+
+
+# Load balancers and `wget --spider` probe with HEAD.
+router.add_api_route("/health/live", server_live, methods=["HEAD"], include_in_schema=False)
+router.add_api_route("/health/ready", server_ready, methods=["HEAD"], include_in_schema=False)
 
 
 @router.get("/models/{name}", summary="What a model takes and gives", responses=_failures(401, 404, 429, 503))
@@ -153,7 +158,7 @@ async def infer_with_version(
 async def _infer(request: Request, service: Service, name: str, version: str | None) -> Response:
     with intake(request, service) as taken:
         body = await taken.body()
-        key = routing_key(request) if service.registry.candidates else ""
+        key = routing_key(request) if service.registry.candidates else None
         model = service.registry.resolve(name, version, key)
         asked, items = await _read(taken, body, model, service)
         if asked is not None and (given_s := timeout_s(asked)) is not None:

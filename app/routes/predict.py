@@ -115,7 +115,7 @@ async def _answer(
             top_k=_agreed("top_k", top_k, parsed.top_k) or DEFAULT_TOP_K,
             received_s=request.scope["state"]["received_s"],
             deadline=taken.deadline,
-            key=routing_key(request) if service.registry.candidates else "",
+            key=routing_key(request) if service.registry.candidates else None,
         )
         return _reply(request, await service.predictor.predict(ask))
 

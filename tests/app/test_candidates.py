@@ -54,6 +54,12 @@ def test_a_share_of_the_keys_is_answered_by_the_candidate_every_time(
     assert set(first.values()) == {current, tried}
     assert 15 < list(first.values()).count(tried) < 45
     assert {key: answered_by(client, key, "/models/shades/predict") for key in KEYS} == first
+    # What is said of the model is said of its current version, whoever else answers.
+    repository.set_candidate("shades", tried, 1.0)
+    until_tried(client, tried, 1.0)
+    assert client.get("/models/shades").json()["version"] == current
+    repository.set_candidate("shades", tried, 0.5)
+    until_tried(client, tried, 0.5)
     # Whoever names a version gets that, and whoever gives no key is answered by one or the other.
     for version in versions:
         assert {answered_by(client, key, f"/models/shades/versions/{version}/predict") for key in KEYS} == {
