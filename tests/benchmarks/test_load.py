@@ -3,6 +3,7 @@
 import asyncio
 import resource
 import shutil
+import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -22,9 +23,6 @@ LATE = b'HTTP/1.1 504 Late\r\nContent-Length: 4\r\n\r\n"no"'
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\no\r\n0A\r\nkkkkkkkkkk\r\n0\r\n\r\n"
 LAST = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok"
 UNSIZED = b"HTTP/1.1 200 OK\r\n\r\nok"
-
-# Of an event loop, from accepting a connection to serving it; a few more than there are.
-ROUNDS_TO_BEGIN = 10
 
 Answer = Callable[[bytes, asyncio.StreamWriter], Awaitable[bool]]
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -51,27 +49,44 @@ def answering(answer: Answer) -> Iterator[int]:
 def serving(serve: Serve) -> Iterator[int]:
     """Give each connection to `serve`, in a thread, until one of the two ends."""
 
-    async def served(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(asyncio.IncompleteReadError, asyncio.CancelledError, ConnectionError):
-            await serve(reader, writer)
-        if not writer.transport.is_closing():
-            writer.transport.abort()
+    open_now: set[asyncio.StreamWriter] = set()
+
+    async def served(accepted: socket.socket) -> None:
+        reader, writer = await asyncio.open_connection(sock=accepted)
+        open_now.add(writer)
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            if not running[0][2].is_set():
+                await serve(reader, writer)
+        writer.transport.abort()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+        open_now.discard(writer)
 
     ready = threading.Event()
     running: list[tuple[int, asyncio.AbstractEventLoop, asyncio.Event]] = []
 
-    async def main() -> None:
-        server = await asyncio.start_server(served, "127.0.0.1", 0)
-        running.append((server.sockets[0].getsockname()[1], asyncio.get_running_loop(), asyncio.Event()))
+    async def main(listener: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        # By hand: asyncio.Server, when closed, leaves open what it has accepted but not begun to serve.
+        listener.setblocking(False)
+        begun: set[asyncio.Task[None]] = set()
+        loop.add_reader(listener, lambda: begun.add(asyncio.create_task(served(listener.accept()[0]))))
+        running.append((listener.getsockname()[1], loop, asyncio.Event()))
         ready.set()
         await running[0][2].wait()
-        server.close()
-        # One accepted just now is served first: ended before it begins, it would leave its connection open.
-        for _ in range(ROUNDS_TO_BEGIN):
-            await asyncio.sleep(0)
+        loop.remove_reader(listener)
+        # None is cancelled: one that has not begun would leave its connection open too.
+        while waiting := {task for task in begun if not task.done()}:
+            for writer in open_now:
+                writer.transport.abort()
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.gather(*begun)
 
-    # asyncio.run also ends what still serves a connection.
-    thread = threading.Thread(target=lambda: asyncio.run(main()))
+    def run() -> None:
+        with socket.create_server(("127.0.0.1", 0), backlog=512) as listener:
+            asyncio.run(main(listener))
+
+    thread = threading.Thread(target=run)
     thread.start()
     assert ready.wait(10)
     port, loop, stop = running[0]
