@@ -1,7 +1,8 @@
 """The memory that request bodies may take, all of them together. Used on the event loop only."""
 
+import asyncio
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from app.errors import BodyTooLarge, Overloaded
 
@@ -23,11 +24,15 @@ class BodyBudget:
 
 
 class Loan:
-    """What one request took of the budget; it comes back at the end of the `with`, however that ends."""
+    """What one request took of the budget; it comes back at the end of the `with`, however that ends.
+
+    If some of its work still goes on then, it comes back when that ends.
+    """
 
     def __init__(self, budget: BodyBudget) -> None:
         self.taken_bytes = 0
         self._budget = budget
+        self._keepers = 0
 
     def take(self, count_bytes: int) -> None:
         """Take more.
@@ -47,10 +52,23 @@ class Loan:
         self._budget.held_bytes += count_bytes
         self.taken_bytes += count_bytes
 
+    def keep_until(self, work: asyncio.Future[Any]) -> None:
+        """Keep all of it until some work is done too, whoever still waits for that."""
+        self.__enter__()
+        work.add_done_callback(self._done)
+
+    def _done(self, work: asyncio.Future[Any]) -> None:
+        if not work.cancelled():
+            work.exception()  # Looked at: nobody may be left to be told.
+        self.__exit__(None, None, None)
+
     def __enter__(self) -> Self:
+        self._keepers += 1
         return self
 
     def __exit__(
         self, _kind: type[BaseException] | None, _error: BaseException | None, _traceback: TracebackType | None
     ) -> None:
-        self._budget.held_bytes -= self.taken_bytes
+        self._keepers -= 1
+        if not self._keepers:
+            self._budget.held_bytes -= self.taken_bytes

@@ -46,9 +46,7 @@ class Companions:
         self._drainage = drainage
         self._metrics = metrics
         self._policy = policy
-        self._wanted: dict[str, set[str]] = {}
         self._attempts = Attempts()
-        self._troubles: dict[str, str] = {}
 
     async def find_wanted(self, name: str) -> None:
         """Find out which versions of a model are wanted, and which of them is a candidate."""
@@ -57,11 +55,15 @@ class Companions:
         if not versions:  # A directory that cannot be read takes nothing away that serves.
             return
         try:
-            self._try(name, await self._loader.run(lambda: repository.candidate(name)))
+            candidate = await self._loader.run(lambda: repository.candidate(name))
+            if candidate is not None or not await self._is_about_to_be_current(name):
+                self._try(name, candidate)
         except ModelsError as error:
             self._note_trouble(name, error)
-        candidate = self._registry.candidates.get(name)
-        self._wanted[name] = self._policy.wanted(name, versions) | ({candidate.version} if candidate else set())
+        tried = self._registry.candidates.get(name)
+        self._registry.wanted_others[name] = self._policy.wanted(name, versions) | (
+            {tried.version} if tried else set()
+        )
 
     async def look(self, name: str, others: Collection[str]) -> None:
         """Load what is wanted of a model and not live, and drain what is not wanted.
@@ -70,7 +72,7 @@ class Companions:
             name: The model's.
             others: Versions that somebody else sees to: the current one.
         """
-        wanted = self._wanted.get(name, set())
+        wanted = self._registry.wanted_others.get(name, set())
         for model in self._registry.others_of(name):
             # One that is about to be the current one, once the other worker processes are ready too, stays.
             if model.manifest.version not in wanted and model.manifest.version not in others:
@@ -86,14 +88,22 @@ class Companions:
     def keep_or_drain(self, model: LiveModel) -> None:
         """See to a version that was the current one until now."""
         name, version = model.manifest.name, model.manifest.version
-        if version in self._wanted.get(name, set()):
+        if version in self._registry.wanted_others.get(name, set()):
             self._registry.add_other(model)
         else:
             self._metrics.live.remove(name, version)
             self._drainage.add(model)
 
+    async def _is_about_to_be_current(self, name: str) -> bool:
+        """Whether what was the candidate was promoted, and waits here to be swapped in: it answers on so long."""
+        before, live = self._registry.candidates.get(name), self._registry.live.get(name)
+        if before is None or live is None or live.manifest.version == before.version:
+            return False
+        current = await self._loader.run(lambda: self._loader.repository.current(name))
+        return current == Current(before.version, before.manifest_sha256)
+
     def _try(self, name: str, candidate: Candidate | None) -> None:
-        self._troubles.pop(name, None)
+        self._registry.candidate_refusals.pop(name, None)
         before = self._registry.candidates.pop(name, None)
         if before is not None:
             self._metrics.candidate_share.remove(name, before.version)
@@ -105,8 +115,9 @@ class Companions:
             logger.info("%s tries a candidate: %s", name, told)
 
     def _note_trouble(self, name: str, error: ModelsError) -> None:
-        if self._troubles.get(name) != str(error):
-            self._troubles[name] = str(error)
+        known = self._registry.candidate_refusals.get(name)
+        if known is None or known.detail != str(error):
+            self._registry.candidate_refusals[name] = Refusal.of(None, error)
             logger.error("the candidate of before is kept: %s", error)
 
     async def _load(self, name: str, version: str) -> None:

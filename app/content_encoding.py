@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from app.errors import InvalidRequest, UnsupportedMediaType
 
 PIECE_BYTES = 65_536
+# Each costs its own start, and may hold nothing: limits of size do not see it. BGZF has one for 64 KiB.
+MOST_GZIP_FILES = 10_000
 # As zlib names what stands around the compressed bytes.
 _WINDOW_BITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 
@@ -36,14 +38,22 @@ class Inflater:
 
     def __init__(self, encoding: str) -> None:
         self._encoding = encoding
+        self._begun = 0
         self._begin()
 
-    def feed(self, data: bytes) -> Iterator[bytes]:
-        """Take some more of the body; give what is unpacked of it, in small pieces.
+    def unpack(self, packed: bytes) -> Iterator[bytes]:
+        """Take the whole body; give what is unpacked of it, in small pieces.
 
         Raises:
-            InvalidRequest: It is not what its encoding says.
+            InvalidRequest: It is not what its encoding says, or ends before that does.
         """
+        # What is left of each piece is copied once for each of what it unpacks to.
+        for start in range(0, len(packed), PIECE_BYTES):
+            yield from self._feed(packed[start : start + PIECE_BYTES])
+        if not self._unpacking.eof:
+            raise InvalidRequest(f"body: ends before its {self._encoding} data does")
+
+    def _feed(self, data: bytes) -> Iterator[bytes]:
         more = bool(data)
         while more:
             if self._unpacking.eof:
@@ -60,14 +70,8 @@ class Inflater:
             more = bool(data) or (len(piece) == PIECE_BYTES and not self._unpacking.eof)
             yield piece
 
-    def end(self) -> None:
-        """Take note that this was all.
-
-        Raises:
-            InvalidRequest: There should be more.
-        """
-        if not self._unpacking.eof:
-            raise InvalidRequest(f"body: ends before its {self._encoding} data does")
-
     def _begin(self) -> None:
+        self._begun += 1
+        if self._begun > MOST_GZIP_FILES:
+            raise InvalidRequest(f"body: is over {MOST_GZIP_FILES} {self._encoding} files in a row; send one")
         self._unpacking = zlib.decompressobj(_WINDOW_BITS[self._encoding])

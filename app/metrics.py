@@ -59,8 +59,8 @@ class Metrics:
             buckets=SECONDS, registry=own,
         )  # fmt: skip
         self.candidate_share = Gauge(
-            "lantern_candidate_share", "Share of the requests that a candidate answers.", ["model", "version"],
-            registry=own,
+            "lantern_candidate_share", "Share of the requests that a candidate answers, once live.",
+            ["model", "version"], registry=own,
         )  # fmt: skip
         self.live = Gauge("lantern_model_info", "1 for each live version.", ["model", "version"], registry=own)
 

@@ -73,6 +73,8 @@ class Registry:
         self.live: dict[str, LiveModel] = {}
         self.refusals: dict[str, Refusal] = {}
         self.candidates: dict[str, Candidate] = {}
+        self.candidate_refusals: dict[str, Refusal] = {}
+        self.wanted_others: dict[str, set[str]] = {}
         self.other_refusals: dict[str, dict[str, Refusal]] = {}
         self._others: dict[str, dict[str, LiveModel]] = {}
         self.names: set[str] = set()
@@ -138,7 +140,7 @@ class Registry:
         Raises:
             ModelNotFound: The repository has no such model.
             ModelNotReady: It has, but it is not live yet, or could not be loaded.
-            VersionNotFound: That version is not live.
+            VersionNotFound: That version is not live, and not to be.
         """
         if key is not None and version is None and (candidate := self._candidate(name, key)) is not None:
             return candidate
@@ -150,6 +152,8 @@ class Registry:
                 raise ModelNotReady(self._why_not_live(name), LOADING_RETRY_AFTER_S)
             raise ModelNotFound(f"no model {name!r}; there are: {_listed(self.names)}")
         if version not in (None, model.manifest.version):
+            if version in self.wanted_others.get(name, ()):
+                raise ModelNotReady(self._why_not_live(name, version), LOADING_RETRY_AFTER_S)
             live = ", ".join(sorted(each.manifest.version for each in self.versions_of(name)))
             raise VersionNotFound(f"{name} {version!r} is not live; there are: {live}")
         return model
@@ -188,9 +192,10 @@ class Registry:
             return None  # Not loaded yet, or refused: the current version answers everybody.
         return other
 
-    def _why_not_live(self, name: str) -> str:
-        refusal = self.refusals.get(name)
-        return f"{name} could not be loaded: {refusal.error}" if refusal else f"{name} is being loaded"
+    def _why_not_live(self, name: str, other: str | None = None) -> str:
+        refusal = self.other_refusals.get(name, {}).get(other) if other else self.refusals.get(name)
+        named = f"{name} {other}" if other else name
+        return f"{named} could not be loaded: {refusal.error}" if refusal else f"{named} is being loaded"
 
     def why_nothing_is_live(self) -> str:
         """Say what stands in the way of the first live model."""

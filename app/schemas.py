@@ -183,7 +183,9 @@ class ModelInfo(Body):
     loaded_at: datetime | None = None
     refused: FailedVersion | None = None
     refused_versions: list[FailedVersion] = Field(
-        default_factory=list, description="Those besides the current one that are wanted and could not be loaded."
+        default_factory=list,
+        description="Those besides the current one that are wanted and could not be loaded; "
+        "without a version: the candidate's file.",
     )
 
 

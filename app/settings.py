@@ -73,7 +73,7 @@ class Settings(BaseSettings):
         256,
         ge=1,
         le=1_000_000,
-        description="Most items admitted and unanswered, for each model in each worker process.",
+        description="Most items admitted and unanswered, for each live version in each worker process.",
     )
     queue_delay_ms: float = Field(
         0,

@@ -34,8 +34,8 @@ class Candidate(Part):
         return int.from_bytes(digest) < self.share * 2**64
 
     @classmethod
-    def parse(cls, text: bytes) -> Self:
-        """Read the file.
+    def parse(cls, name: str, text: bytes) -> Self:
+        """Read a model's file.
 
         Raises:
             CandidateInvalid: It is not what `python -m models.rollout` writes.
@@ -45,4 +45,7 @@ class Candidate(Part):
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             field = ".".join(str(step) for step in first["loc"]) or "its JSON"
-            raise CandidateInvalid(f"{CANDIDATE_NAME}: {field}: {first['msg']}") from None
+            raise CandidateInvalid(
+                f"{name}/{CANDIDATE_NAME}: {field}: {first['msg']}; "
+                f"python -m models.rollout {name} --stop removes the file"
+            ) from None

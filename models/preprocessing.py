@@ -4,6 +4,7 @@ Only what fixes the shape happens here. Float conversion and normalisation are i
 hostile until decoded: six named formats, the pixel count checked in the header before anything is decoded.
 """
 
+import sys
 import warnings
 from io import BytesIO
 
@@ -75,6 +76,15 @@ def as_seen(image: Image.Image, exif: bool = True) -> Image.Image:
     except Exception as error:  # Hostile bytes make codecs raise anything: OSError, SyntaxError, struct.error...
         raise UndecodableImage(f"the {image.format} image is cut short or damaged") from error
     return flat
+
+
+def is_image_file(data: bytes) -> bool:
+    """Whether bytes begin as a file of one of the formats does; its pixels may still be damaged."""
+    try:
+        _open(data, sys.maxsize)
+    except UndecodableImage:
+        return False
+    return True
 
 
 def _to_tensor(pixels_HWC: NDArray[np.uint8]) -> Tensor:

@@ -204,18 +204,22 @@ class Repository:
         return bundle
 
     def candidate(self, name: str) -> Candidate | None:
-        """Read which version is tried, if one is.
+        """Read which version is tried, if one is; one that has become current is tried no more.
 
         Raises:
             CandidateInvalid: CANDIDATE is not what `set_candidate` writes.
         """
+        candidate = self._read_candidate(name)
+        return None if candidate is None or self._is_current(name, candidate) else candidate
+
+    def _read_candidate(self, name: str) -> Candidate | None:
         try:
             text = (self._directory(name) / CANDIDATE_NAME).read_bytes()
         except FileNotFoundError:
             return None
         except OSError as error:
             raise CandidateInvalid(f"{name}/{CANDIDATE_NAME} cannot be read: {error.strerror}") from error
-        return Candidate.parse(text)
+        return Candidate.parse(name, text)
 
     def set_candidate(self, name: str, version: str, share: float) -> None:
         """Have a version tried on a share of the requests, after verifying it whole.
@@ -244,22 +248,29 @@ class Repository:
         """
         self._check_there(name)
         with _locked(self._directory(name) / ".lock"):
-            candidate = self._tried(name)
+            candidate = self.candidate(name)
+            if candidate is None:
+                raise CandidateInvalid(f"no version of {name} is tried")
             current = Current(candidate.version, candidate.manifest_sha256)
             self.open(name, current)
             self._set_current(name, current)
-            self._remove_candidate(name)
         return candidate.version
 
-    def drop_candidate(self, name: str) -> str:
-        """Try the version no more that is tried; return it.
+    def drop_candidate(self, name: str) -> str | None:
+        """Try the version no more that is tried; return it, or None if its file is damaged and does not say.
 
         Raises:
             CandidateInvalid: None is tried.
         """
         self._check_there(name)
         with _locked(self._directory(name) / ".lock"):
-            candidate = self._tried(name)
+            try:
+                candidate = self._read_candidate(name)
+            except CandidateInvalid:
+                self._remove_candidate(name)
+                return None
+            if candidate is None:
+                raise CandidateInvalid(f"no version of {name} is tried")
             self._remove_candidate(name)
         return candidate.version
 
@@ -331,19 +342,30 @@ class Repository:
         if not self._directory(name).is_dir():
             raise ModelNotFound(f"no model {name!r} is published in {self.root}")
 
-    def _tried(self, name: str) -> Candidate:
-        candidate = self.candidate(name)
-        if candidate is None:
-            raise CandidateInvalid(f"no version of {name} is tried")
-        return candidate
-
     def _remove_candidate(self, name: str) -> None:
         (self._directory(name) / CANDIDATE_NAME).unlink()
         sync(self._directory(name))
 
+    def _is_current(self, name: str, candidate: Candidate) -> bool:
+        try:
+            return self.current(name).version == candidate.version
+        except RepositoryError:
+            return False
+
     def _set_current(self, name: str, current: Current) -> None:
+        # Before too: whoever made the candidate current may have been killed, and it is not to be tried again.
+        self._forget_current_candidate(name)
         with whole_file(self._directory(name) / "CURRENT") as stream:
             stream.write(f"{current.version} {current.manifest_sha256}\n".encode())
+        self._forget_current_candidate(name)
+
+    def _forget_current_candidate(self, name: str) -> None:
+        try:
+            candidate = self._read_candidate(name)
+        except CandidateInvalid:  # The service tells of it, and --stop removes it.
+            return
+        if candidate is not None and self._is_current(name, candidate):
+            self._remove_candidate(name)
 
     def _directory(self, name: str) -> Path:
         if not _matches(_name, name):

@@ -47,7 +47,7 @@ def _do(repository: Repository, arguments: argparse.Namespace) -> str:
         return f"{arguments.version} is tried on {arguments.share:.1%} of the requests"
     if arguments.promote:
         return f"{repository.promote(arguments.name)} is current"
-    return f"{repository.drop_candidate(arguments.name)} is tried no more"
+    return f"{repository.drop_candidate(arguments.name) or 'a candidate in a damaged file'} is tried no more"
 
 
 def _share(text: str) -> float:

@@ -1,6 +1,7 @@
 """python -m training: from the command line to a published bundle, or one clear line."""
 
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 
@@ -10,7 +11,7 @@ from pydantic_settings import get_subcommand
 
 from models.bundle import Bundle
 from models.errors import ModelsError
-from models.repository import Repository
+from models.repository import Repository, default_root
 from training.commands import (
     Command,
     CompareOptions,
@@ -114,7 +115,9 @@ def _make(options: Publishing) -> int:
     name, version = bundle.manifest.name, bundle.manifest.version
     print(f"published {name}/{version} in {bundle.directory}")
     if isinstance(options, Options) and options.candidate:
-        print(f"nobody is answered by it yet: python -m models.rollout {name} {version} --share 0.1")
+        elsewhere = options.models_dir != default_root()
+        place = f" --models-dir {shlex.quote(str(options.models_dir))}" if elsewhere else ""
+        print(f"nobody is answered by it yet: python -m models.rollout {name} {version} --share 0.1{place}")
     return _make_default(options) if isinstance(options, Options) and options.default else 0
 
 

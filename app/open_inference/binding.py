@@ -16,6 +16,7 @@ from app.open_inference.datatypes import BYTES, DTYPES
 from app.open_inference.request import Parsed
 from app.open_inference.schemas import InputTensor
 from app.open_inference.signature import VARIABLE, Spec
+from models.preprocessing import is_image_file
 from models.repository import InputKind
 
 NO_ITEMS = "the shape has no items: its first dimension is 0"
@@ -51,7 +52,7 @@ def items_of(parsed: Parsed, spec: Spec, kind: InputKind, limits: BodyLimits) ->
 
 
 def raw_item(body: bytes, spec: Spec, kind: InputKind) -> Item:
-    """Turn a body that is nothing but one tensor into an item; one that is none of an image is an image file.
+    """Turn a body that is nothing but one tensor into an item; where an image is asked for, or an image file.
 
     Raises:
         InvalidRequest: It is not what the model takes.
@@ -59,7 +60,8 @@ def raw_item(body: bytes, spec: Spec, kind: InputKind) -> Item:
     dtype = DTYPES[spec.datatype]
     shape = spec.shape[1:]
     fixed = math.prod(size for size in shape if size != VARIABLE) * dtype.itemsize
-    if VARIABLE not in shape and len(body) != fixed and kind == "image":
+    # A file may happen to have as many bytes as the tensor.
+    if kind == "image" and (len(body) != fixed or is_image_file(body)):
         return Item(kind, body)
     if len(body) % fixed or (VARIABLE not in shape and len(body) != fixed):
         raise InvalidRequest(f"body: {len(body)} bytes are no {spec.datatype} tensor of shape {list(shape)}")

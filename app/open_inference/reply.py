@@ -58,10 +58,17 @@ def wanted_outputs(request: InferRequest | None, manifest: Manifest) -> list[Wan
         return [Wanted(spec, index, True, None) for index, spec in enumerate(specs)]
     all_binary = _flag(request.parameters, "binary_data_output", "parameters") or False
     outputs = request.outputs or [WantedOutput(name=spec.name) for spec in specs]
-    names = [output.name for output in outputs]
+    names = [output.name for output in outputs[: len(specs) + 1]]
     if len(set(names)) < len(names):
         raise InvalidRequest("outputs: one is wanted twice")
     return [_wanted(place, output, specs, all_binary, manifest) for place, output in enumerate(outputs)]
+
+
+def size_bytes(items: Sequence[Raw]) -> int:
+    """Return how much a model gave, about."""
+    return sum(
+        sum(map(len, part)) if isinstance(part, list) else part.nbytes for item in items for part in item.parts
+    )
 
 
 def write(

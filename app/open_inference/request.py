@@ -15,7 +15,8 @@ from app.open_inference.schemas import InferRequest, InputTensor
 LENGTH_HEADER = "Inference-Header-Content-Length"
 # Each is an object of Python's, made before anyone can look at it.
 MOST_JSON_VALUES = 2_000_000
-JSON_VALUE_BYTES = 32
+# Most bytes that each of these stands for, once it is an object; seen of CPython 3.11, and rounded up.
+JSON_BYTES = {b",": 40, b"[": 64, b"{": 200, b":": 80, b'"': 30}
 
 
 class Parsed(NamedTuple):
@@ -46,18 +47,19 @@ def json_length(header: str | None, body: bytes) -> int | None:
     return int(header) or None
 
 
-def json_values(body: bytes, length: int) -> int:
-    """Return how many values a body's JSON has, and no fewer, before anything is made of it.
+def json_bytes(body: bytes, length: int) -> int:
+    """Return how much memory a body's JSON takes when it is read, and no less, before it is.
 
     Raises:
         BodyTooLarge: They are too many.
     """
-    count = 1 + sum(body.count(separator, 0, length) for separator in (b",", b"[", b"{"))
+    counts = {mark: body.count(mark, 0, length) for mark in JSON_BYTES}
+    count = 1 + counts[b","] + counts[b"["] + counts[b"{"]
     if count > MOST_JSON_VALUES:
         raise BodyTooLarge(
             f"the JSON has {count} values or so; at most {MOST_JSON_VALUES} are allowed: send binary data instead"
         )
-    return count
+    return sum(bytes_each * counts[mark] for mark, bytes_each in JSON_BYTES.items())
 
 
 def parse(body: bytes, length: int) -> Parsed:

@@ -18,10 +18,10 @@ from app.headers import asked_timeout_s, header
 from app.protocol import Connection
 from app.service import Service
 
-# A larger body is parsed on a thread: JSON and forms of megabytes would hold up the event loop.
-PARSE_INLINE_BYTES = 65_536
+# What is larger is parsed or written on a thread: JSON and forms of megabytes would hold up the event loop.
+WORK_INLINE_BYTES = 65_536
 
-Parsed = TypeVar("Parsed")
+Result = TypeVar("Result")
 
 
 @contextmanager
@@ -67,14 +67,31 @@ class Intake:
             UnsupportedMediaType, InvalidRequest: It is not encoded as it should be.
         """
         encoding = header(self.request.scope, b"content-encoding")
-        body = await self._receive(None if encoding is None else inflater(encoding))
+        unpacking = None if encoding is None else inflater(encoding)
+        body = await self._receive()
+        if unpacking is not None:
+            body = await self._unpack(body, unpacking)
         connection: Connection | None = self.request.scope["state"].get("connection")
         if connection is not None:
             # Its items are cancelled then, and cost nothing more.
             connection.when_lost(partial(self.cutoff.cut, ClientDisconnected))
         return body
 
-    async def _receive(self, unpacking: Inflater | None) -> bytes:
+    async def work(self, size_bytes: int, job: Callable[[], Result]) -> Result:
+        """Do a part of the request's work right here, or if there is much of it on a thread.
+
+        Args:
+            size_bytes: Of what it is done to, about.
+            job: The work.
+        """
+        if size_bytes <= WORK_INLINE_BYTES:
+            return job()
+        work = asyncio.get_running_loop().run_in_executor(None, job)
+        # No thread can be cut off: what it works on is held until it ends.
+        self.loan.keep_until(work)
+        return await asyncio.shield(work)
+
+    async def _receive(self) -> bytes:
         # The HTTP parser has seen to it that the header is a number.
         if int(header(self.request.scope, b"content-length") or 0) > self.max_body_bytes:
             raise self._too_large()
@@ -84,16 +101,17 @@ class Intake:
             message = await self.request.receive()
             if message["type"] == "http.disconnect":
                 raise ClientDisconnected
-            more, chunk = message.get("more_body", False), message.get("body", b"")
-            if unpacking is None:
-                body = self._append(body, chunk)
-                continue
-            for piece in unpacking.feed(chunk):
-                body = self._append(body, piece)
-                # Each takes a fraction of a millisecond, and a body has hundreds: others have their turn.
-                await asyncio.sleep(0)
-        if unpacking is not None:
-            unpacking.end()
+            more = message.get("more_body", False)
+            body = self._append(body, message.get("body", b""))
+        return bytes(body)
+
+    async def _unpack(self, packed: bytes, unpacking: Inflater) -> bytes:
+        # Only now: unpacked as it comes, one of few bytes would hold the memory of many for as long as it is sent.
+        body: bytes | bytearray = b""
+        for piece in unpacking.unpack(packed):
+            body = self._append(body, piece)
+            # Each takes a fraction of a millisecond, and a body has hundreds: others have their turn.
+            await asyncio.sleep(0)
         return bytes(body)
 
     def _append(self, body: bytes | bytearray, chunk: bytes) -> bytes | bytearray:
@@ -110,11 +128,6 @@ class Intake:
 
     def _too_large(self) -> BodyTooLarge:
         return BodyTooLarge(f"the body is over {self.max_body_bytes} bytes; send less at once")
-
-
-async def parse(body: bytes, parser: Callable[[], Parsed]) -> Parsed:
-    """Parse a body right here, or a large one on a thread."""
-    return parser() if len(body) <= PARSE_INLINE_BYTES else await asyncio.to_thread(parser)
 
 
 def _body_came_late() -> DeadlineExceeded:

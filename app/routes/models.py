@@ -8,7 +8,7 @@ from fastapi import APIRouter
 
 from app.bodies import IMAGE_TYPES
 from app.errors import ModelNotFound
-from app.registry import LiveModel
+from app.registry import LiveModel, Refusal
 from app.routes.health import refused
 from app.routes.problems import PROBLEMS
 from app.routes.service import ServiceOf
@@ -69,13 +69,17 @@ async def _info(service: Service, name: str) -> ModelInfo:
         ready=live is not None,
         versions=versions,
         live_versions=[model.manifest.version for model in service.registry.versions_of(name)],
-        refused_versions=[
-            FailedVersion(**asdict(refusal)) for refusal in service.registry.other_refusals.get(name, {}).values()
-        ],
+        refused_versions=[FailedVersion(**asdict(refusal)) for refusal in _refusals(service, name)],
         candidate=_candidate(service, name),
         refused=refused(service.registry.refusals.get(name)),
     )
     return shared.model_copy(update=_live_fields(live, service)) if live else shared
+
+
+def _refusals(service: Service, name: str) -> list[Refusal]:
+    registry = service.registry
+    candidate = registry.candidate_refusals.get(name)
+    return [*registry.other_refusals.get(name, {}).values(), *([candidate] if candidate is not None else [])]
 
 
 def _candidate(service: Service, name: str) -> CandidateInfo | None:

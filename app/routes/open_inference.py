@@ -10,14 +10,8 @@ from app.errors import Draining, ModelNotReady, ServingError
 from app.headers import header
 from app.items import Item
 from app.open_inference.binding import items_of, raw_item
-from app.open_inference.reply import wanted_outputs, write
-from app.open_inference.request import (
-    JSON_VALUE_BYTES,
-    LENGTH_HEADER,
-    json_length,
-    json_values,
-    timeout_s,
-)
+from app.open_inference.reply import size_bytes, wanted_outputs, write
+from app.open_inference.request import LENGTH_HEADER, json_bytes, json_length, timeout_s
 from app.open_inference.request import parse as parse_request
 from app.open_inference.schemas import (
     Failure,
@@ -35,7 +29,7 @@ from app.prediction import Answer, Ask
 from app.registry import LiveModel
 from app.responding import Raw
 from app.routes.health import readiness_of_all
-from app.routes.intake import Intake, intake, parse
+from app.routes.intake import Intake, intake
 from app.routes.routing import ROUTING_PARAMETER, routing_key
 from app.routes.service import ServiceOf
 from app.service import Service
@@ -174,10 +168,13 @@ async def _infer(request: Request, service: Service, name: str, version: str | N
             key=key,
         )
         answer = await service.predictor.predict(ask)
-    manifest = answer.model.manifest
-    state = request.scope["state"]
-    state["model"], state["version"], state["items"] = manifest.name, manifest.version, len(items)
-    content, length = write(asked, wanted, manifest, _whole(answer))
+        manifest = answer.model.manifest
+        state = request.scope["state"]
+        state["model"], state["version"], state["items"] = manifest.name, manifest.version, len(items)
+        if answer.model is not model:  # Another version went live meanwhile.
+            wanted = wanted_outputs(asked, manifest)
+        outputs = _whole(answer)
+        content, length = await taken.work(size_bytes(outputs), partial(write, asked, wanted, manifest, outputs))
     if length is None:
         return Response(content, media_type="application/json")
     return Response(content, media_type="application/octet-stream", headers={LENGTH_HEADER: str(length)})
@@ -191,15 +188,14 @@ async def _read(
     length = json_length(header(taken.request.scope, LENGTH_HEADER.lower().encode()), body)
     if length is None:
         return None, [raw_item(body, spec, model.kind)]
-    values = await parse(body, partial(json_values, body, length))
-    taken.loan.take(JSON_VALUE_BYTES * values)
+    taken.loan.take(await taken.work(len(body), partial(json_bytes, body, length)))
     limits = BodyLimits(service.settings.max_items, service.settings.max_text_chars)
 
     def read() -> tuple[InferRequest, list[Item]]:
         parsed = parse_request(body, length)
         return parsed.request, items_of(parsed, spec, model.kind, limits)
 
-    return await parse(body, read)
+    return await taken.work(len(body), read)
 
 
 def _metadata(service: Service, model: LiveModel) -> ModelMetadata:

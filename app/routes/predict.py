@@ -13,7 +13,7 @@ from app.form import FORM_TYPE
 from app.headers import header
 from app.prediction import Answer, Ask
 from app.responding import DEFAULT_TOP_K
-from app.routes.intake import intake, parse
+from app.routes.intake import intake
 from app.routes.problems import documented
 from app.routes.routing import ROUTING_PARAMETER, routing_key
 from app.routes.service import ServiceOf
@@ -103,7 +103,9 @@ async def _answer(
     with intake(request, service) as taken:
         body = await taken.body()
         limits = BodyLimits(settings.max_items, settings.max_text_chars)
-        parsed = await parse(body, partial(parse_body, header(request.scope, b"content-type"), body, limits))
+        parsed = await taken.work(
+            len(body), partial(parse_body, header(request.scope, b"content-type"), body, limits)
+        )
         failures = [item for item in parsed.items if isinstance(item, ServingError)]
         if len(failures) == len(parsed.items):
             # No model is asked: which one it would be may depend on what the items should have been.

@@ -1,15 +1,17 @@
 """A candidate answers its share of the requests that name no version, the same keys every time."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
 
+from models.candidate import Candidate
 from models.repository import Repository
 from tests.bundles import Always, publish, stage
 from tests.images import png
 from tests.open_inference.target import Target
-from tests.servers import Running, until
+from tests.servers import Running, process, until
 
 Serve = Callable[..., Running]
 PNG = {"Content-Type": "image/png"}
@@ -103,6 +105,27 @@ def test_promoting_and_stopping_take_over_while_requests_come(
     assert {answered_by(client, key) for key in KEYS} == {tried}
 
 
+def test_nobody_goes_back_while_a_candidate_is_promoted(repository: Repository, versions: tuple[str, str]) -> None:
+    tried = versions[1]
+    with process(repository.root, workers=2, reload_interval_s=0.05) as service, ThreadPoolExecutor(8) as askers:
+        client = service.until_ready().client
+        repository.set_candidate("shades", tried, 0.5)
+        candidate = Candidate.parse("shades", (repository.root / "shades/CANDIDATE").read_bytes())
+        keys = [key for key in KEYS if candidate.answers("shades", key)]
+
+        def ask_all() -> list[str]:
+            return list(askers.map(lambda key: answered_by(client, key), keys * 5))
+
+        until(lambda: set(ask_all()) == {tried})
+        # Asked all the while, for a version goes live in one worker process before it does in the other.
+        promoting = askers.submit(repository.promote, "shades")
+        answered = ask_all()
+        while {key for key in KEYS if answered_by(client, key) != tried}:
+            answered += ask_all()
+        assert promoting.result() == tried
+        assert set(answered) == {tried}
+
+
 def test_a_candidate_that_cannot_be_loaded_leaves_everybody_to_the_current_version(
     repository: Repository, serve: Serve, versions: tuple[str, str]
 ) -> None:
@@ -126,9 +149,16 @@ def test_a_file_that_is_damaged_keeps_the_candidate_of_before(
     (repository.root / "shades/CANDIDATE").write_text("{}")
     until(lambda: "the candidate of before is kept" in caplog.text)
     assert answered_by(client) == versions[1]
+
+    def told() -> list[tuple[str | None, bool]]:
+        refused = client.get("/models/shades").json()["refused_versions"]
+        return [(each["version"], "shades/CANDIDATE: version" in each["detail"]) for each in refused]
+
+    until(lambda: told() == [(None, True)])
     (repository.root / "shades/CANDIDATE").unlink()
     until_tried(client, None)
     assert answered_by(client) == versions[0]
+    assert client.get("/models/shades").json()["refused_versions"] == []
 
 
 def test_a_candidate_is_seen_in_the_metrics(

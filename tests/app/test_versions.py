@@ -7,7 +7,8 @@ import httpx
 import pytest
 
 from app.version_policy import VersionPolicy
-from models.repository import Repository
+from models.bundle import Bundle
+from models.repository import Current, Repository
 from tests.bundles import Always, publish
 from tests.images import png
 from tests.open_inference.target import Target
@@ -104,8 +105,34 @@ def test_a_version_that_cannot_be_loaded_is_told_and_harms_no_other(repository: 
     (refused,) = client.get("/models/shades").json()["refused_versions"]
     assert (refused["version"], refused["error"]) == (second, "FileCorrupt")
     assert client.get("/models/shades").json()["refused"] is None
-    assert ask(client, second).status_code == 404
+    response = ask(client, second)
+    assert (response.status_code, response.json()["code"]) == (503, "model_not_ready")
+    assert "could not be loaded: FileCorrupt" in response.json()["detail"]
     assert label(ask(client)) == "light"
+
+
+def test_a_version_that_is_still_to_come_is_no_version_that_is_not(
+    repository: Repository, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = published(repository, 0), published(repository, 1)
+    go_on = threading.Event()
+    opened = Repository.open
+
+    def slowly(repository: Repository, name: str, version: str | Current | None = None) -> Bundle:
+        if version == first:
+            assert go_on.wait(30)
+        return opened(repository, name, version)
+
+    monkeypatch.setattr(Repository, "open", slowly)
+    client = serve(versions="latest:2").until_ready().client
+    response = ask(client, first)
+    assert (response.status_code, response.json()["code"]) == (503, "model_not_ready")
+    assert f"shades {first} is being loaded" in response.json()["detail"]
+    assert int(response.headers["retry-after"]) > 0
+    assert ask(client, "20200101.1").status_code == 404
+    go_on.set()
+    until(lambda: live(client) == [second, first])
+    assert label(ask(client, first)) == "dark"
 
 
 def test_a_directory_that_vanishes_takes_nothing_away(repository: Repository, serve: Serve) -> None:

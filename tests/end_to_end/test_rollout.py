@@ -37,11 +37,11 @@ def test_a_candidate_is_published_tried_and_promoted_while_it_is_served(tmp_path
         keys = [f"user-{number}" for number in range(40)]
         assert {answered_by(client, key) for key in keys} == {current}
         # The command that was told is the one that tries it.
-        told = re.search(r"python -m models\.rollout (\S+) (\S+) --share 0\.1", output)
+        told = re.search(r"python (-m models\.rollout) (.*--share 0)\.1(.*)", output)
         assert told is not None, output
-        name, tried = told.groups()
-        rollout = ("-m", "models.rollout", "--models-dir", str(tmp_path / "models"))
-        assert run(name, tried, "--share", "0.5", python=rollout)[0] == 0
+        rollout = tuple(told[1].split())
+        name, tried, *asked = (told[2] + ".5" + told[3]).split()
+        assert run(name, tried, *asked, python=rollout)[0] == 0
         until(lambda: {answered_by(client, key) for key in keys} == {current, tried})
-        assert run(name, "--promote", python=rollout)[0] == 0
+        assert run(name, "--promote", *asked[2:], python=rollout)[0] == 0
         until(lambda: {answered_by(client, key) for key in keys} == {tried})

@@ -134,6 +134,34 @@ def test_a_file_that_is_none_is_named(shades: Repository, text: bytes) -> None:
         shades.candidate("shades")
 
 
+def test_a_damaged_file_is_removed_by_stopping(
+    shades: Repository, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (shades.root / "shades/CANDIDATE").write_text("{}")
+    with pytest.raises(CandidateInvalid, match="--stop removes the file"):
+        shades.candidate("shades")
+    assert run(shades, "shades", "--stop", monkeypatch=monkeypatch) == 0
+    assert "damaged" in capsys.readouterr().out
+    assert shades.candidate("shades") is None
+
+
+def test_a_candidate_that_became_current_is_never_tried_again(
+    shades: Repository, versions: tuple[str, str]
+) -> None:
+    current, tried = versions
+    file = shades.root / "shades/CANDIDATE"
+    shades.set_candidate("shades", tried, 0.5)
+    told = file.read_bytes()
+    shades.rollback("shades", tried)
+    assert not file.exists()
+    # As a promotion leaves it that is killed before its end.
+    file.write_bytes(told)
+    assert shades.candidate("shades") is None
+    shades.rollback("shades", current)
+    assert shades.candidate("shades") is None
+    assert not file.exists()
+
+
 def test_a_key_is_always_answered_alike_and_still_with_a_larger_share() -> None:
     def candidate(share: float, version: str = "20261101.1") -> Candidate:
         return Candidate(version=version, manifest_sha256="0" * 64, share=share)

@@ -1,9 +1,8 @@
 """What this service adds to the Open Inference Protocol's letter: encoded inputs, labels, limits and deadlines."""
 
 import base64
-import gzip
+import math
 import threading
-import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from app.api_keys import line_of, new_key
 from models.repository import Repository
 from models.tokenization import Tokenizer
 from models.torchscript_graph import TorchScriptGraph
 from tests.bundles import LABELS, publish, publish_texts, publish_writer, tokenizer_json
+from tests.images import encoded as encode_image
 from tests.images import png
 from tests.open_inference.target import LENGTH_HEADER, Target, outputs
 from tests.servers import Running, until
@@ -105,6 +106,17 @@ def test_a_body_that_is_one_image_file_is_a_request(shades_target: Target) -> No
     assert outputs(response)["scores"][0].argmax() == LABELS.index("light")
     cut = shades_target.client.post(url, content=png(250, (40, 30))[:50], headers={LENGTH_HEADER: "0"})
     error(cut, 400)
+
+
+def test_an_image_file_of_as_many_bytes_as_the_tensor_is_no_tensor(shades_target: Target) -> None:
+    url = "/v2/models/shades/infer"
+    size = math.prod(shades_target.metadata["inputs"][0]["shape"][1:])
+    picture = encode_image(Image.new("L", (2, 2), 250), "GIF")
+    assert len(picture) < size
+    response = shades_target.client.post(url, content=picture.ljust(size, b"\0"), headers={LENGTH_HEADER: "0"})
+    assert outputs(response)["scores"][0].argmax() == LABELS.index("light")
+    pixels = shades_target.client.post(url, content=bytes(size), headers={LENGTH_HEADER: "0"})
+    assert outputs(pixels)["scores"][0].argmax() == LABELS.index("dark")
 
 
 def test_a_bad_image_among_others_is_named(shades_target: Target) -> None:
@@ -318,43 +330,6 @@ def test_a_bug_of_ours_is_told_in_the_protocols_words(
     monkeypatch.setattr(running.service.registry, "resolve", broken)
     asked = target(running)
     assert "log says why" in error(asked.client.post("/v2/models/shades/infer", json={"inputs": []}), 500)
-
-
-@pytest.mark.parametrize(("encoding", "compress"), [("gzip", gzip.compress), ("deflate", zlib.compress)])
-def test_bodies_may_be_compressed_whatever_they_are(
-    shades_target: Target, encoding: str, compress: Callable[[bytes], bytes]
-) -> None:
-    headers = {"Content-Encoding": encoding, "Content-Type": "image/png"}
-    # More than what is unpacked at a time, and by no whole number of it.
-    picture = png(250, (200, 200)) + bytes(300_001)
-    response = shades_target.client.post("/predict", content=compress(picture), headers=headers)
-    assert response.json()["predictions"][0]["label"] == "light"
-    chunks = (compress(picture)[at : at + 3] for at in range(0, len(compress(picture)), 3))
-    response = shades_target.client.post("/predict", content=chunks, headers=headers)
-    assert response.json()["predictions"][0]["label"] == "light"
-
-
-def test_two_gzip_files_in_a_row_are_one_body(shades_target: Target) -> None:
-    picture = png(250)
-    headers = {"Content-Encoding": "GZIP", "Content-Type": "image/png"}
-    body = gzip.compress(picture[:20]) + gzip.compress(picture[20:])
-    response = shades_target.client.post("/predict", content=body, headers=headers)
-    assert response.json()["predictions"][0]["label"] == "light"
-
-
-def test_a_gzip_bomb_is_refused_without_its_memory(shades: Repository, serve: Serve) -> None:
-    asked = target(serve(max_body_bytes=1_000_000).until_ready())
-    bomb = gzip.compress(bytes(200_000_000))
-    assert len(bomb) < 1_000_000
-    assert "over 1000000 bytes" in error(asked.infer_text(bomb, **{"Content-Encoding": "gzip"}), 413)
-
-
-def test_a_body_that_is_not_encoded_as_it_says_is_refused(shades_target: Target) -> None:
-    text = gzip.compress(b'{"inputs": []}' * 10)
-    for body in (b"plain", text[:-9], text[:-1], text + b"more", b""):
-        message = error(shades_target.infer_text(body, **{"Content-Encoding": "gzip"}), 400)
-        assert "gzip" in message
-    assert "'br'" in error(shades_target.infer_text(b"{}", **{"Content-Encoding": "br"}), 400)
 
 
 def test_requests_are_counted_by_their_route_and_model(shades_target: Target) -> None:
