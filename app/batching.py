@@ -114,6 +114,11 @@ class Batcher:
         """Items admitted and not yet answered."""
         return len(self._open)
 
+    @property
+    def wait_s(self) -> float:
+        """Seconds until what is admitted now is expected to be begun."""
+        return self._crew.wait_s(self._clock(), light=self.light and self._decodes_lightly)
+
     def admit(self, count: int, deadline_s: float, top_k: int | None = 1) -> Order:
         """Take in `count` items, all or none.
 

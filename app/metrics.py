@@ -12,6 +12,10 @@ from app.series import Counted, Distribution
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 ITEMS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+DISTANCES = (0.001, 0.01, 0.05, 0.1, 0.2, 0.5, 1.0)
+SHADOW_ITEMS = "lantern_shadow_items"
+SHADOW_DISTANCE = "lantern_shadow_score_distance"
+SHADOW_SECONDS = "lantern_shadow_seconds"
 STAGES = {
     "decode": "From admission to a decoded example, for a request's slowest item.",
     "queue": "From a decoded example to its batch, for a request's slowest item.",
@@ -62,6 +66,26 @@ class Metrics:
             "lantern_candidate_share", "Share of the requests that a candidate answers, once live.",
             ["model", "version"], registry=own,
         )  # fmt: skip
+        self.shadow_items = Counted(
+            SHADOW_ITEMS,
+            "Items that a candidate was asked too: what came out.",
+            ("model", "version", "result"),
+            own,
+        )
+        self.shadow_distance = Distribution(
+            SHADOW_DISTANCE,
+            "Between the score of the answer and the candidate's of the same label or text.",
+            ("model", "version"),
+            DISTANCES,
+            own,
+        )
+        self.shadow_seconds = Distribution(
+            SHADOW_SECONDS,
+            "From admission to the answer, of requests that both the current version and a candidate were asked.",
+            ("model", "version", "of"),
+            SECONDS,
+            own,
+        )
         self.live = Gauge("lantern_model_info", "1 for each live version.", ["model", "version"], registry=own)
 
     def observe_stages(self, model: str, timing_ms: Mapping[str, float]) -> None:

@@ -16,6 +16,7 @@ from app.items import Item
 from app.metrics import Metrics
 from app.registry import LiveModel, Registry
 from app.responding import Prediction, Raw
+from app.shadowing import Shadowing
 from app.tickets import Order, Ticket
 from app.workers import Clock
 
@@ -47,8 +48,11 @@ class Answer(NamedTuple):
 class Predictor:
     """Answers requests with what is live."""
 
-    def __init__(self, registry: Registry, metrics: Metrics, clock: Clock = time.monotonic) -> None:
+    def __init__(
+        self, registry: Registry, metrics: Metrics, shadowing: Shadowing, clock: Clock = time.monotonic
+    ) -> None:
         self.registry = registry
+        self._shadowing = shadowing
         self._metrics = metrics
         self._clock = clock
 
@@ -72,6 +76,8 @@ class Predictor:
         outcomes = [_outcome(next(answers)) if isinstance(item, Item) else item for item in items]
         timing_ms = _timing_ms(tickets, self._clock() - ask.received_s)
         self._count(model, outcomes, timing_ms)
+        if ask.key is not None and ask.version is None:
+            self._shadowing.follow(ask.key, model, items, outcomes, _taken_s(tickets))
         return Answer(model, outcomes, timing_ms)
 
     def _resolve(self, ask: Ask) -> LiveModel:
@@ -126,6 +132,10 @@ def _outcome(ticket: Ticket) -> Prediction | Raw | ServingError:
     assert answer is not None, "an order is answered once all its tickets are"  # noqa: S101
     outcome: Prediction | Raw | ServingError = answer
     return outcome
+
+
+def _taken_s(tickets: Sequence[Ticket]) -> float:
+    return max((ticket.finished_s - ticket.admitted_s for ticket in tickets if ticket.finished_s), default=0.0)
 
 
 def _timing_ms(tickets: Sequence[Ticket], total_s: float) -> dict[str, float]:

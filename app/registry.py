@@ -183,10 +183,16 @@ class Registry:
         choices = [name for name, model in self.live.items() if model.kind == kind]
         return choices[0] if len(choices) == 1 else None
 
+    def shadow(self, name: str, key: str) -> LiveModel | None:
+        """Return the candidate, if it is live and the requests of a key are copied to it."""
+        candidate = self.candidates.get(name)
+        return self._tried(name, candidate) if candidate and candidate.shadows(name, key) else None
+
     def _candidate(self, name: str, key: str) -> LiveModel | None:
         candidate = self.candidates.get(name)
-        if candidate is None or not candidate.answers(name, key):
-            return None
+        return self._tried(name, candidate) if candidate and candidate.answers(name, key) else None
+
+    def _tried(self, name: str, candidate: Candidate) -> LiveModel | None:
         other = self._others.get(name, {}).get(candidate.version)
         if other is None or other.loaded.bundle.manifest_sha256 != candidate.manifest_sha256:
             return None  # Not loaded yet, or refused: the current version answers everybody.

@@ -152,12 +152,29 @@ class FailedVersion(Body):
     at: datetime
 
 
+class ComparedInfo(Body):
+    """What a candidate said of items that the current version answered, since the service started."""
+
+    agreed: int = Field(description="Items of which it gave the same label or text.")
+    differed: int
+    failed: int = Field(description="Items that it could not answer.")
+    skipped: int = Field(description="Items that it was not asked about, for there was too much to do.")
+    agreement: float | None = Field(description="agreed / (agreed + differed)")
+    mean_score_distance: float | None = Field(
+        description="Between the score of the answer and the candidate's of the same label or text."
+    )
+    mean_current_ms: float | None = Field(description="From admission to the answer, on the same requests.")
+    mean_candidate_ms: float | None
+
+
 class CandidateInfo(Body):
-    """A version that answers a share of the requests which name none."""
+    """A version that is tried on requests which name none."""
 
     version: str
-    share: float
+    share: float = Field(description="Of the requests, which it answers.")
+    shadow: float = Field(description="Of the requests, which it is asked too; its answer is only compared.")
     live: bool = Field(description="If not, the current version answers everybody.")
+    compared: ComparedInfo | None = None
 
 
 class ModelInfo(Body):

@@ -16,12 +16,14 @@ from app.inference import LoadedModel, load
 from app.loader import Loader
 from app.metrics import Metrics
 from app.prediction import Predictor
+from app.processes.merging import Family
 from app.processes.siblings import Siblings
 from app.rate_limit import RateLimiter
 from app.registry import Registry
 from app.reloading import Reloader
 from app.responding import answer
 from app.settings import Settings
+from app.shadowing import Shadowing
 from app.version_policy import VersionPolicy
 from app.workers import Workers
 from models.bundle import Bundle
@@ -59,7 +61,8 @@ class Service:
         )
         self.leaving = False
         self._workers = Workers(settings.cpu_threads or max(1, available_cpus() // settings.workers))
-        self.predictor = Predictor(self.registry, self.metrics)
+        self._shadowing = Shadowing(self.registry, self.metrics)
+        self.predictor = Predictor(self.registry, self.metrics, self._shadowing)
         self.reloader = Reloader(
             Loader(self.repository, self._load, self.metrics),
             self.registry,
@@ -105,10 +108,16 @@ class Service:
             watch.cancel()
         await asyncio.gather(*self._watches, return_exceptions=True)
         self.reloader.close()
+        self._shadowing.close()
         for batcher in self._batchers():
             batcher.close()
         self._workers.close()
         await asyncio.to_thread(self._workers.join, LAST_WORK_S)
+
+    async def figures(self) -> list[Family]:
+        """What was measured, in every worker process."""
+        own = self.metrics.figures()
+        return own if self.siblings is None else await self.siblings.figures(own)
 
     def _batchers(self) -> list[Batcher]:
         live = [model.batcher for model in self.registry.everything_live()]

@@ -221,8 +221,14 @@ class Repository:
             raise CandidateInvalid(f"{name}/{CANDIDATE_NAME} cannot be read: {error.strerror}") from error
         return Candidate.parse(name, text)
 
-    def set_candidate(self, name: str, version: str, share: float) -> None:
-        """Have a version tried on a share of the requests, after verifying it whole.
+    def set_candidate(self, name: str, version: str, share: float, shadow: float = 0.0) -> None:
+        """Have a version tried, after verifying it whole.
+
+        Args:
+            name: The model's.
+            version: Which.
+            share: Of the requests, which it answers.
+            shadow: Of the requests, which it is asked too.
 
         Raises:
             ModelNotFound, CurrentInvalid: Nothing of that name is current.
@@ -235,7 +241,9 @@ class Repository:
             if self.current(name).version == version:
                 raise CandidateInvalid(f"{name} {version} is the current version; try another beside it")
             bundle = self.open(name, version)
-            candidate = Candidate(version=version, manifest_sha256=bundle.manifest_sha256, share=share)
+            candidate = Candidate(
+                version=version, manifest_sha256=bundle.manifest_sha256, share=share, shadow=shadow
+            )
             with whole_file(self._directory(name) / CANDIDATE_NAME) as stream:
                 stream.write(candidate.model_dump_json().encode() + b"\n")
 

@@ -1,6 +1,6 @@
 """Try a version on a share of its model's traffic, and then make it current, or stop.
 
-python -m models.rollout NAME VERSION --share 0.1
+python -m models.rollout NAME VERSION --share 0.1 --shadow 0.2
 python -m models.rollout NAME --promote
 python -m models.rollout NAME --stop
 """
@@ -32,19 +32,27 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("name", help="model")
     parser.add_argument("version", nargs="?", help="version to try, as listed below the model's directory")
     parser.add_argument("--models-dir", type=Path, default=default_root())
-    what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--share", type=_share, help="of the requests that name no version, from 0 to 1")
+    parser.add_argument("--share", type=_share, help="of the requests that name no version, which it answers")
+    parser.add_argument("--shadow", type=_share, help="of those, which it is asked too, to compare what it says")
+    what = parser.add_mutually_exclusive_group()
     what.add_argument("--promote", action="store_true", help="make the version that is tried the current one")
     what.add_argument("--stop", action="store_true", help="try it no more")
     return parser
 
 
 def _do(repository: Repository, arguments: argparse.Namespace) -> str:
-    if (arguments.version is None) == (arguments.share is not None):
-        raise ModelsError("VERSION goes with --share, and only with it")
-    if arguments.share is not None:
-        repository.set_candidate(arguments.name, arguments.version, arguments.share)
-        return f"{arguments.version} is tried on {arguments.share:.1%} of the requests"
+    shares = (arguments.share, arguments.shadow)
+    tries = shares != (None, None)
+    if tries == (arguments.promote or arguments.stop):
+        raise ModelsError("say either --share or --shadow or both, or --promote, or --stop")
+    if tries != (arguments.version is not None):
+        raise ModelsError("VERSION goes with --share and --shadow, and only with them")
+    if tries:
+        share, shadow = (given or 0.0 for given in shares)
+        if share + shadow > 1:
+            raise ModelsError("--share and --shadow are over 1 together: a request is answered or copied")
+        repository.set_candidate(arguments.name, arguments.version, share, shadow)
+        return f"{arguments.version} answers {share:.1%} of the requests, and a copy of {shadow:.1%} is compared"
     if arguments.promote:
         return f"{repository.promote(arguments.name)} is current"
     return f"{repository.drop_candidate(arguments.name) or 'a candidate in a damaged file'} is tried no more"

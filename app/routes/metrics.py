@@ -12,6 +12,5 @@ router = APIRouter(tags=["health"])
 @router.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse)
 async def metrics(service: ServiceOf) -> Response:
     """The series, in Prometheus's text format; of every worker process together."""
-    own = service.metrics
-    text = own.render() if service.siblings is None else render(await service.siblings.figures(own.figures()))
+    text = service.metrics.render() if service.siblings is None else render(await service.figures())
     return Response(text, media_type=service.metrics.content_type)

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from fastapi import APIRouter
 
 from app.bodies import IMAGE_TYPES
+from app.comparison import compare
 from app.errors import ModelNotFound
 from app.registry import LiveModel, Refusal
 from app.routes.health import refused
@@ -70,7 +71,7 @@ async def _info(service: Service, name: str) -> ModelInfo:
         versions=versions,
         live_versions=[model.manifest.version for model in service.registry.versions_of(name)],
         refused_versions=[FailedVersion(**asdict(refusal)) for refusal in _refusals(service, name)],
-        candidate=_candidate(service, name),
+        candidate=await _candidate(service, name),
         refused=refused(service.registry.refusals.get(name)),
     )
     return shared.model_copy(update=_live_fields(live, service)) if live else shared
@@ -82,12 +83,18 @@ def _refusals(service: Service, name: str) -> list[Refusal]:
     return [*registry.other_refusals.get(name, {}).values(), *([candidate] if candidate is not None else [])]
 
 
-def _candidate(service: Service, name: str) -> CandidateInfo | None:
+async def _candidate(service: Service, name: str) -> CandidateInfo | None:
     candidate = service.registry.candidates.get(name)
     if candidate is None:
         return None
     live = any(model.manifest.version == candidate.version for model in service.registry.others_of(name))
-    return CandidateInfo(version=candidate.version, share=candidate.share, live=live)
+    return CandidateInfo(
+        version=candidate.version,
+        share=candidate.share,
+        shadow=candidate.shadow,
+        live=live,
+        compared=compare(await service.figures(), name, candidate.version),
+    )
 
 
 def _live_fields(live: LiveModel, service: Service) -> dict[str, object]:

@@ -154,6 +154,9 @@ async def _infer(request: Request, service: Service, name: str, version: str | N
         body = await taken.body()
         key = routing_key(request) if service.registry.candidates else None
         model = service.registry.resolve(name, version, key)
+        if key is not None and not _takes_alike(model, service.registry.resolve(name)):
+            # Clients make tensors by the current version's metadata.
+            model, key = service.registry.resolve(name), None
         asked, items = await _read(taken, body, model, service)
         if asked is not None and (given_s := timeout_s(asked)) is not None:
             taken.deadline.advance(request.scope["state"]["received_s"] + given_s)
@@ -209,6 +212,10 @@ def _metadata(service: Service, model: LiveModel) -> ModelMetadata:
         inputs=[_tensor(input_of(manifest))],
         outputs=[_tensor(spec) for spec in outputs_of(manifest)],
     )
+
+
+def _takes_alike(model: LiveModel, other: LiveModel) -> bool:
+    return input_of(model.manifest) == input_of(other.manifest)
 
 
 def _tensor(spec: Spec) -> TensorMetadata:

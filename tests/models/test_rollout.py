@@ -54,6 +54,10 @@ def test_the_command_tries_promotes_and_stops(
     assert run(shades, "shades", "--stop", monkeypatch=monkeypatch) == 0
     assert shades.candidate("shades") is None
     assert shades.current("shades").version == current
+    run(shades, "shades", tried, "--shadow", "0.5", monkeypatch=monkeypatch)
+    candidate = shades.candidate("shades")
+    assert candidate is not None
+    assert (candidate.share, candidate.shadow) == (0.0, 0.5)
     run(shades, "shades", tried, "--share", "1", monkeypatch=monkeypatch)
     assert run(shades, "shades", "--promote", monkeypatch=monkeypatch) == 0
     assert shades.current("shades").version == tried
@@ -78,6 +82,9 @@ def test_the_command_is_a_program(shades: Repository, versions: tuple[str, str])
         (["other", "--stop"], "no model"),
         (["shades", "--share", "0.1"], "VERSION goes with --share"),
         (["shades", "20200101.1", "--stop"], "VERSION goes with --share"),
+        (["shades"], "say either --share"),
+        (["shades", "20200101.1", "--share", "0.5", "--stop"], "say either --share"),
+        (["shades", "20200101.1", "--share", "0.5", "--shadow", "0.6"], "over 1 together"),
         (["NO", "--stop"], "not a model name"),
     ],
 )

@@ -1,0 +1,209 @@
+"""A copy of the traffic goes to the candidate; what it says is compared, and nobody is answered by it."""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+import torch
+from torch import Tensor, nn
+
+from app import shadowing
+from models.candidate import Candidate
+from models.repository import Repository
+from tests.bundles import Always, Shades, decoding, publish, publish_texts, stage
+from tests.images import png
+from tests.open_inference.target import Target
+from tests.servers import Running, process, until
+
+Serve = Callable[..., Running]
+PNG = {"Content-Type": "image/png"}
+KEYS = [f"user-{number}" for number in range(40)]
+
+
+class Sure(nn.Module):
+    """Says "grey" whatever it is shown, and how sure it is of it."""
+
+    def forward(self, images_NCHW: Tensor) -> Tensor:
+        return torch.tensor([[0.25, 0.5, 0.25]], device=images_NCHW.device).repeat(images_NCHW.shape[0], 1)
+
+
+class FailsAtWhite(nn.Module):
+    """Says "grey" of all but what is white."""
+
+    def forward(self, images_NCHW: Tensor) -> Tensor:
+        if images_NCHW.float().mean() > 254:
+            raise ValueError("this is white")
+        return torch.tensor([[0.0, 1.0, 0.0]], device=images_NCHW.device).repeat(images_NCHW.shape[0], 1)
+
+
+def publish_beside(repository: Repository, module: nn.Module, **changes: Any) -> str:
+    with repository.staging("shades") as staging:
+        stage(staging, "shades", module, **changes)
+        return repository.publish("shades", staging, current=False).manifest.version
+
+
+def candidate(client: httpx.Client, name: str = "shades") -> dict[str, Any]:
+    found: dict[str, Any] | None = client.get(f"/models/{name}").json()["candidate"]
+    return found or {"live": False}
+
+
+def compared(client: httpx.Client, items: int, name: str = "shades") -> dict[str, Any]:
+    """What is told of the candidate, once so many items are counted."""
+
+    def counted() -> bool:
+        told: dict[str, int] = candidate(client, name)["compared"] or {}
+        return sum(told.get(result, 0) for result in ("agreed", "differed", "failed", "skipped")) >= items
+
+    until(counted)
+    told: dict[str, Any] = candidate(client, name)["compared"]
+    return told
+
+
+def ask(client: httpx.Client, key: str = "", grey: int = 0, **headers: str) -> dict[str, Any]:
+    given = PNG | {"X-Routing-Key": key} | headers
+    response = client.post("/predict", content=png(grey), headers=given)
+    assert response.status_code == 200, response.text
+    reply: dict[str, Any] = response.json()
+    return reply
+
+
+def test_what_a_candidate_says_is_compared_and_never_returned(repository: Repository, serve: Serve) -> None:
+    current = publish(repository, "shades", Always(1)).manifest.version
+    tried = publish_beside(repository, Sure())
+    repository.set_candidate("shades", tried, 0.0, shadow=1.0)
+    client = serve().until_ready().client
+    until(lambda: candidate(client)["live"])
+    assert candidate(client)["compared"] is None
+    assert {ask(client, key)["version"] for key in KEYS[:5]} == {current}
+    told = compared(client, 5)
+    assert (told["agreed"], told["differed"], told["failed"], told["skipped"]) == (5, 0, 0, 0)
+    # It says the same, and is half as sure of it.
+    assert (told["agreement"], told["mean_score_distance"]) == (1.0, pytest.approx(0.5))
+    assert 0 < told["mean_current_ms"] < 10_000
+    assert 0 < told["mean_candidate_ms"] < 10_000
+
+
+def test_a_candidate_that_says_otherwise_is_found_out(repository: Repository, serve: Serve) -> None:
+    publish(repository, "shades", Shades())
+    repository.set_candidate("shades", publish_beside(repository, Always(0)), 0.0, shadow=1.0)
+    client = serve().until_ready().client
+    until(lambda: candidate(client)["live"])
+    for grey in (0, 0, 0, 255):
+        ask(client, grey=grey)
+    told = compared(client, 4)
+    assert (told["agreed"], told["differed"], told["agreement"]) == (3, 1, 0.75)
+    assert told["mean_score_distance"] == pytest.approx(0.25, abs=0.01)
+    told_too = client.get("/metrics").text
+    version = f'version="{candidate(client)["version"]}"'
+    assert f'lantern_shadow_items_total{{model="shades",result="differed",{version}}} 1.0' in told_too
+    assert f'lantern_shadow_score_distance_count{{model="shades",{version}}} 4.0' in told_too
+    assert f'lantern_shadow_seconds_count{{model="shades",of="candidate",{version}}} 4.0' in told_too
+
+
+def test_only_the_share_of_the_keys_is_copied_and_what_it_answers_is_not(
+    repository: Repository, serve: Serve
+) -> None:
+    current = publish(repository, "shades", Always(1)).manifest.version
+    tried = publish_beside(repository, Always(1))
+    repository.set_candidate("shades", tried, 0.25, shadow=0.5)
+    known = Candidate.parse("shades", (repository.root / "shades/CANDIDATE").read_bytes())
+    copied = [key for key in KEYS if known.shadows("shades", key)]
+    answered = [key for key in KEYS if known.answers("shades", key)]
+    assert set(copied).isdisjoint(answered)
+    assert 10 < len(copied) < 30
+    client = serve().until_ready().client
+    until(lambda: candidate(client)["live"])
+    assert {key for key in KEYS if ask(client, key)["version"] == tried} == set(answered)
+    # Whoever names a version is not part of it.
+    client.post(f"/models/shades/versions/{current}/predict", content=png(0), headers=PNG)
+    client.post("/predict", content=b"no image", headers=PNG | {"X-Routing-Key": copied[0]})
+    ask(client, copied[0])
+    assert compared(client, len(copied) + 1)["agreed"] == len(copied) + 1
+
+
+def test_the_open_inference_protocol_and_texts_are_compared_too(repository: Repository, serve: Serve) -> None:
+    publish(repository, "shades", Always(1))
+    repository.set_candidate("shades", publish_beside(repository, Sure()), 0.0, shadow=1.0)
+    current, tried = (publish_texts(repository, "moods").manifest.version for _ in range(2))
+    repository.rollback("moods", current)
+    repository.set_candidate("moods", tried, 0.0, shadow=1.0)
+    client = serve().until_ready().client
+    until(lambda: candidate(client)["live"] and candidate(client, "moods")["live"])
+    asked = Target(client, "shades")
+    assert asked.infer(asked.request()).status_code == 200
+    told = compared(client, 1)
+    assert (told["agreed"], told["mean_score_distance"]) == (1, pytest.approx(0.5))
+    body = {"instances": [{"text": "a good film"}, {"text": "a bad film"}], "model": "moods"}
+    assert client.post("/predict", json=body).status_code == 200
+    told = compared(client, 2, "moods")
+    assert (told["agreed"], told["mean_score_distance"]) == (2, pytest.approx(0, abs=1e-5))
+
+
+def test_a_candidate_of_another_shape_answers_files_and_no_tensors(repository: Repository, serve: Serve) -> None:
+    current = publish(repository, "shades", Always(1)).manifest.version
+    tried = publish_beside(repository, Always(1), decode=decoding(size=(4, 4)))
+    repository.set_candidate("shades", tried, 1.0)
+    client = serve().until_ready().client
+    until(lambda: candidate(client)["live"])
+    assert ask(client)["version"] == tried
+    asked = Target(client, "shades")
+    response = asked.infer(asked.request())
+    assert (response.status_code, response.json()["model_version"]) == (200, current)
+
+
+def test_what_a_candidate_cannot_answer_is_told_and_harms_nobody(repository: Repository, serve: Serve) -> None:
+    publish(repository, "shades", Always(1))
+    repository.set_candidate("shades", publish_beside(repository, FailsAtWhite()), 0.0, shadow=1.0)
+    client = serve().until_ready().client
+    until(lambda: candidate(client)["live"])
+    assert ask(client, grey=255)["predictions"][0]["label"] == "grey"
+    told = compared(client, 1)
+    assert (told["failed"], told["agreement"], told["mean_candidate_ms"]) == (1, None, None)
+    ask(client, grey=0)
+    assert compared(client, 2)["agreed"] == 1
+
+
+def test_a_hung_candidate_holds_up_one_thread_and_what_is_too_much_is_left_out(
+    repository: Repository, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shadowing, "MOST_WAITING", 2)
+    publish(repository, "shades", Always(1))
+    repository.set_candidate("shades", publish_beside(repository, Always(1)), 0.0, shadow=1.0)
+    running = serve(cpu_threads=2).until_ready()
+    client = running.client
+    until(lambda: candidate(client)["live"])
+    (tried,) = running.service.registry.others_of("shades")
+    go_on, infer = threading.Event(), tried.batcher._executor._infer
+    hangs = threading.Event()
+
+    def hang(*given: Any) -> Any:
+        hangs.set()
+        assert go_on.wait(30)
+        return infer(*given)
+
+    tried.batcher._executor._infer = hang
+    ask(client)
+    assert hangs.wait(10)
+    for _ in range(5):
+        assert ask(client)["predictions"][0]["label"] == "grey"
+    assert compared(client, 3)["skipped"] == 3
+    go_on.set()
+    assert compared(client, 6)["agreed"] == 3
+
+
+def test_it_is_told_for_all_worker_processes(repository: Repository) -> None:
+    publish(repository, "shades", Always(1))
+    repository.set_candidate("shades", publish_beside(repository, Always(1)), 0.0, shadow=1.0)
+    with process(repository.root, workers=2, reload_interval_s=0.05) as service:
+        service.until_ready()
+        clients = [httpx.Client(base_url=service.client.base_url, timeout=60) for _ in range(4)]
+        try:
+            for client in clients:
+                until(lambda client=client: candidate(client)["live"])  # type: ignore[misc]
+                ask(client)
+            assert compared(service.client, 4)["agreed"] == 4
+        finally:
+            for client in clients:
+                client.close()
