@@ -2,12 +2,12 @@
 
 import ipaddress
 
-from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api_keys import ApiKeys
 from app.errors import RateLimited, ServingError, Unauthorized, note, render
+from app.headers import key_of
 from app.rate_limit import RateLimiter
 
 # An orchestrator holds no key, and must never be told to ask less often.
@@ -22,12 +22,16 @@ class AccessMiddleware:
     Args:
         app: What answers the others.
         keys: The valid keys; None lets everyone in.
+        admin_keys: Those of administrators, which are valid too.
         limiter: The rate of each client; None sets no limit.
     """
 
-    def __init__(self, app: ASGIApp, keys: ApiKeys | None, limiter: RateLimiter | None) -> None:
+    def __init__(
+        self, app: ASGIApp, keys: ApiKeys | None, admin_keys: ApiKeys | None, limiter: RateLimiter | None
+    ) -> None:
         self._app = app
         self._keys = keys
+        self._admin_keys = admin_keys
         self._limiter = limiter
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -45,7 +49,7 @@ class AccessMiddleware:
     def _check(self, request: Request) -> None:
         client = _host(request)
         if self._keys is not None:
-            client = request.state.caller = _identify(request.headers, self._keys)
+            client = request.state.caller = _identify(request.scope, self._keys, self._admin_keys)
         if self._limiter is None:
             return
         wait_s = self._limiter.ask(client)
@@ -53,12 +57,14 @@ class AccessMiddleware:
             raise RateLimited("too many requests of this client; wait as Retry-After says", wait_s)
 
 
-def _identify(headers: Headers, keys: ApiKeys) -> str:
-    scheme, _, token = headers.get("authorization", "").partition(" ")
-    key = token.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
-    if not key:
+def _identify(scope: Scope, keys: ApiKeys, admin_keys: ApiKeys | None) -> str:
+    key = key_of(scope)
+    if key is None:
         raise Unauthorized("an API key is needed: send Authorization: Bearer KEY, or X-API-Key: KEY")
-    client = keys.client_of(key.encode("latin-1"))
+    client = keys.client_of(key)
+    # An administrator's key opens what others open, and the routes of administrators see to themselves.
+    if client is None and admin_keys is not None:
+        client = admin_keys.client_of(key)
     if client is None:
         raise Unauthorized("the API key is not, or no longer, valid")
     return client

@@ -65,6 +65,16 @@ class Companions:
             {tried.version} if tried else set()
         )
 
+    def forget(self, name: str) -> None:
+        """Try nothing of a model any more."""
+        self._try(name, None)
+
+    def end_trial(self, name: str, version: str) -> None:
+        """Note that a version is current now, and so is no candidate any more."""
+        candidate = self._registry.candidates.get(name)
+        if candidate is not None and candidate.version == version:
+            self._try(name, None)
+
     async def look(self, name: str, others: Collection[str]) -> None:
         """Load what is wanted of a model and not live, and drain what is not wanted.
 

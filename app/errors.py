@@ -32,6 +32,7 @@ STATUS_BY_CODE = {
     "model_not_found": 404,
     "version_not_found": 404,
     "method_not_allowed": 405,
+    "refused": 409,
     "body_too_large": 413,
     "image_too_large": 413,
     "text_too_long": 413,
@@ -47,7 +48,7 @@ STATUS_BY_CODE = {
     "deadline_exceeded": 504,
 }
 # That protocol has one status for whatever is wrong with a request.
-OPEN_INFERENCE_STATUS = {415: 400, 422: 400}
+OPEN_INFERENCE_STATUS = {409: 400, 415: 400, 422: 400}
 PHRASES = {int(status): status.phrase for status in HTTPStatus}
 RETRY_LATER = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
 CLIENT_CLOSED_REQUEST = 499  # nginx's code for the log: nobody is left to read an answer
@@ -111,6 +112,12 @@ class MethodNotAllowed(ServingError):
     """The route does not take this method."""
 
     code = "method_not_allowed"
+
+
+class Refused(ServingError):
+    """The repository does not take a change."""
+
+    code = "refused"
 
 
 class BodyTooLarge(ServingError):

@@ -33,6 +33,13 @@ def first(headers: Headers, name: bytes) -> str | None:
     return None
 
 
+def key_of(scope: Scope) -> bytes | None:
+    """Return the key that a client showed, as a bearer's or in X-API-Key; None if it showed none."""
+    scheme, _, token = (header(scope, b"authorization") or "").partition(" ")
+    key = token.strip() if scheme.lower() == "bearer" else header(scope, b"x-api-key") or ""
+    return key.encode("latin-1") or None
+
+
 def asked_timeout_s(headers: Headers) -> float | None:
     """Return the time that a client gives its request; None if it does not say.
 

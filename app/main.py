@@ -7,13 +7,14 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
+from pydantic import BaseModel
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app import errors
 from app.access import AccessMiddleware
 from app.exchange import ExchangeMiddleware
 from app.processes.siblings import Siblings
-from app.routes import health, metrics, models, open_inference, predict, problems
+from app.routes import health, metrics, models, open_inference, predict, problems, repository, rollouts
 from app.routes.direct import DirectRoutes
 from app.service import Service
 from app.settings import Settings
@@ -47,7 +48,9 @@ class Lantern(FastAPI):
         direct = DirectRoutes(super().build_middleware_stack(), service, routes)
         if service.keys is None and service.limiter is None:
             return ExchangeMiddleware(direct, service)
-        return ExchangeMiddleware(AccessMiddleware(direct, service.keys, service.limiter), service)
+        return ExchangeMiddleware(
+            AccessMiddleware(direct, service.keys, service.admin_keys, service.limiter), service
+        )
 
 
 def create_app(settings: Settings, siblings: Siblings | None = None) -> FastAPI:
@@ -82,13 +85,17 @@ def create_app(settings: Settings, siblings: Siblings | None = None) -> FastAPI:
     app.state.service = service
     written = app.openapi
     # FastAPI keeps the document after the first call, and so does this.
-    document = functools.cache(
-        lambda: problems.correct(written(), open_inference.BODIES, keys=service.keys is not None)
-    )
+    bodies: tuple[type[BaseModel], ...] = open_inference.BODIES
+    if service.admin_keys is not None:
+        bodies = (*bodies, *repository.BODIES, *rollouts.BODIES)
+    document = functools.cache(lambda: problems.correct(written(), bodies, keys=service.keys is not None))
     app.openapi = document  # type: ignore[method-assign]  # FastAPI's documented way to extend it
     errors.install(app)
     for routes in (predict, models, metrics):
         app.include_router(routes.router, responses=problems.documented(401, 429))
     app.include_router(open_inference.router)
+    if service.admin_keys is not None:
+        app.include_router(repository.router)
+        app.include_router(rollouts.router, responses=problems.documented(401, 429))
     app.include_router(health.router)
     return app

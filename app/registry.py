@@ -78,6 +78,7 @@ class Registry:
         self.other_refusals: dict[str, dict[str, Refusal]] = {}
         self._others: dict[str, dict[str, LiveModel]] = {}
         self.names: set[str] = set()
+        self.unloaded: set[str] = set()
         self.listed = False
         self.looked = False
         self.trouble: str | None = None
@@ -97,7 +98,7 @@ class Registry:
     def missing(self) -> set[str]:
         """The configured defaults, and the models there at the start, that are not live."""
         defaults = {name for name in self._configured_defaults.values() if name}
-        return ((self.required or set()) | defaults) - set(self.live)
+        return ((self.required or set()) | defaults) - set(self.live) - self.unloaded
 
     def note_names(self, names: Iterable[str]) -> None:
         """Take note of what the repository holds now; what is live stays known even if it is gone from there."""
@@ -130,6 +131,15 @@ class Registry:
         current = self.live.get(name)
         return [*([current] if current is not None else []), *self.others_of(name)]
 
+    def take_all(self, name: str) -> list[LiveModel]:
+        """Take out every live version of a model, and whatever else is known of it; return them."""
+        taken = self.versions_of(name)
+        for known in (self.live, self._others, self.candidates, self.wanted_others):
+            known.pop(name, None)
+        for refused in (self.refusals, self.other_refusals, self.candidate_refusals):
+            refused.pop(name, None)
+        return taken
+
     def everything_live(self) -> list[LiveModel]:
         """All live versions of all models."""
         return [model for name in {*self.live, *self._others} for model in self.versions_of(name)]
@@ -138,7 +148,7 @@ class Registry:
         """Return a live version of a name: the named one, the candidate if it answers the key, or the current one.
 
         Raises:
-            ModelNotFound: The repository has no such model.
+            ModelNotFound: The repository has no such model, or it was unloaded.
             ModelNotReady: It has, but it is not live yet, or could not be loaded.
             VersionNotFound: That version is not live, and not to be.
         """
@@ -148,6 +158,8 @@ class Registry:
             return other
         model = self.live.get(name)
         if model is None:
+            if name in self.unloaded:
+                raise ModelNotFound(f"{name} is unloaded until an administrator loads it again")
             if name in self.names or not self.listed:
                 raise ModelNotReady(self._why_not_live(name), LOADING_RETRY_AFTER_S)
             raise ModelNotFound(f"no model {name!r}; there are: {_listed(self.names)}")

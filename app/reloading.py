@@ -87,6 +87,8 @@ class Reloader:
         self._consent = consent
         self._held: dict[str, Held] = {}
         self._behind = asyncio.Event()
+        self._looking = asyncio.Lock()
+        self._news = asyncio.Event()
         self._attempts = Attempts()
         self._drainage = Drainage()
         self._companions = Companions(
@@ -107,12 +109,27 @@ class Reloader:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._behind.wait(), interval_s)
 
+    async def settled(self, name: str) -> None:
+        """Wait until a model is live, or refused."""
+        while name not in self._registry.live and name not in self._registry.refusals:
+            await self._news.wait()
+
     async def look(self) -> None:
-        """Bring every model whose current version is not the live one up to date, and then the other versions."""
+        """Bring every model whose current version is not the live one up to date, and then the other versions.
+
+        One look at a time: whatever was changed before this call is seen.
+        """
+        async with self._looking:
+            await self._look()
+
+    async def _look(self) -> None:
         await self._list()
-        self._held = {name: held for name, held in self._held.items() if name in self._registry.names}
+        for name in self._registry.unloaded:
+            self._take_out(name)
+        serving = self._registry.names - self._registry.unloaded
+        self._held = {name: held for name, held in self._held.items() if name in serving}
         current: dict[str, Current | None] = {}
-        for name in sorted(self._registry.names):
+        for name in sorted(self._registry.names - self._registry.unloaded):
             await self._companions.find_wanted(name)
             current[name] = await self._bring_up_to_date(name)
         self._registry.looked = True
@@ -147,6 +164,8 @@ class Reloader:
     async def _list(self) -> None:
         try:
             self._registry.note_names(await self._loader.run(self._loader.repository.names))
+            names = self._registry.names
+            self._registry.unloaded = await self._loader.run(lambda: self._loader.repository.unloaded(names))
             self._registry.repository_defaults = await self._loader.run(self._loader.repository.defaults)
         except CurrentInvalid as error:
             logger.error("the defaults of before are kept: %s", error)
@@ -176,6 +195,18 @@ class Reloader:
         elif self._attempts.is_due(name, current):  # Nobody refused it meanwhile.
             await self._go_live_with_others(name, Held(current, loaded), self._consent)
         return current
+
+    def _take_out(self, name: str) -> None:
+        self._companions.forget(name)
+        self._attempts.forget(name)
+        for model in self._registry.take_all(name):
+            self._metrics.live.remove(name, model.manifest.version)
+            self._drainage.add(model)
+            logger.info("%s %s is taken out: the model is unloaded", name, model.manifest.version)
+
+    def _tell_news(self) -> None:
+        self._news.set()
+        self._news = asyncio.Event()
 
     def _companion(self, name: str, current: Current) -> LoadedModel | None:
         """What is live already besides the current version, if it is what is to be that."""
@@ -238,6 +269,7 @@ class Reloader:
     def _note_refusal(self, name: str, current: Current | None, refusal: Refusal) -> None:
         self._attempts.note(name, current)
         self._registry.refusals[name] = refusal
+        self._tell_news()
 
     def _go_live(self, name: str, loaded: LoadedModel) -> None:
         version = loaded.bundle.manifest.version
@@ -249,6 +281,8 @@ class Reloader:
             if companion is not None:  # The same version, and other bytes.
                 self._drainage.add(companion)
         before = self._registry.swap(name, live)
+        self._tell_news()
+        self._companions.end_trial(name, version)
         self._forget_failure(name)
         self._metrics.loads.labels(name, "loaded").inc()
         logger.info("%s %s is live on %s", name, version, loaded.device)

@@ -1,11 +1,12 @@
 """Bodies of requests and replies, as they stand in the OpenAPI document."""
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from models.accuracy import Accuracy
+from models.versions import VersionName
 
 
 class Body(BaseModel):
@@ -150,6 +151,26 @@ class FailedVersion(Body):
     error: str
     detail: str
     at: datetime
+
+
+class CandidateRequest(Body):
+    """A version that is to be tried."""
+
+    version: VersionName
+    share: float = Field(0.0, ge=0, le=1, description="Of the requests that name no version, which it answers.")
+    shadow: float = Field(0.0, ge=0, le=1, description="Of those, which it is asked too; it is only compared.")
+
+    @model_validator(mode="after")
+    def _check_shares(self) -> Self:
+        if self.share + self.shadow > 1:
+            raise ValueError("share and shadow are over 1 together: a request is answered or only copied")
+        return self
+
+
+class RollbackRequest(Body):
+    """A version that is to be the current one."""
+
+    version: VersionName
 
 
 class ComparedInfo(Body):

@@ -6,6 +6,7 @@ import os
 from functools import partial
 from pathlib import Path
 
+from app.administration import Administration
 from app.api_keys import ApiKeys
 from app.batching import Batcher
 from app.buffering import BodyBudget
@@ -50,6 +51,7 @@ class Service:
         self.siblings = siblings
         self.metrics = Metrics()
         self.keys = ApiKeys(settings.api_keys_file) if settings.api_keys_file else None
+        self.admin_keys = ApiKeys(settings.admin_keys_file) if settings.admin_keys_file else None
         self.limiter = _limiter(settings)
         self.budget = BodyBudget(settings.max_buffered_bytes // settings.workers)
         self.gate = Gate(self.metrics, settings.request_timeout_s)
@@ -71,6 +73,7 @@ class Service:
             siblings,
             VersionPolicy.parse(settings.versions),
         )
+        self.administration = Administration(self.repository, self.registry, self.reloader)
         self._watches: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -78,8 +81,9 @@ class Service:
         self._workers.start()
         interval_s = self.settings.reload_interval_s
         self._watches.append(asyncio.create_task(self.reloader.watch(interval_s)))
-        if self.keys is not None and interval_s:
-            self._watches.append(asyncio.create_task(self.keys.watch(interval_s)))
+        for keys in (self.keys, self.admin_keys):
+            if keys is not None and interval_s:
+                self._watches.append(asyncio.create_task(keys.watch(interval_s)))
 
     def leave(self) -> None:
         """Become unready, so that load balancers look elsewhere; requests are still answered."""

@@ -115,6 +115,11 @@ class Settings(BaseSettings):
         description="File of API keys that `python -m app.new_key` writes; read again when it changes. "
         "Unset: anyone may ask.",
     )
+    admin_keys_file: Path | None = Field(
+        None,
+        description="File of keys of those who may load, unload, try, promote and roll back models over HTTP. "
+        "Unset: nobody may.",
+    )
     rate_limit_per_s: float = Field(
         0,
         ge=0,

@@ -3,6 +3,7 @@
     <root>/defaults.json               kind of input -> name
     <root>/<name>/CURRENT              "<version> <sha256 of its manifest>"
     <root>/<name>/CANDIDATE            a version that answers a share of the requests, as JSON
+    <root>/<name>/UNLOADED             there while the model is not to be served
     <root>/<name>/<version>/           a bundle, immutable once renamed into place
     <root>/<name>/.staging-<uuid>/     a bundle in the making
     <root>/<name>/.lock                held by whoever publishes
@@ -16,7 +17,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -44,6 +45,7 @@ from models.whole_file import sync, whole_file
 InputKind = Literal["image", "text"]
 
 DEFAULT_ROOT = Path("models/artifacts")
+UNLOADED_NAME = "UNLOADED"
 MODELS_DIR_VARIABLE = "LANTERN_MODELS_DIR"
 
 _name = TypeAdapter(ModelName)
@@ -282,6 +284,31 @@ class Repository:
             self._remove_candidate(name)
         return candidate.version
 
+    def unloaded(self, names: Iterable[str]) -> set[str]:
+        """Return which names are not to be served, though they are published."""
+        return {name for name in names if _is_there(self._directory(name) / UNLOADED_NAME)}
+
+    def unload(self, name: str) -> None:
+        """Have a name served no more, by whichever service looks, until it is loaded again.
+
+        Raises:
+            ModelNotFound, CurrentInvalid: Nothing of that name is current.
+        """
+        self.current(name)
+        (self._directory(name) / UNLOADED_NAME).touch()
+        sync(self._directory(name))
+
+    def load(self, name: str) -> None:
+        """Have a name served again.
+
+        Raises:
+            ModelNotFound, CurrentInvalid: Nothing of that name is current.
+        """
+        self.current(name)
+        if self.unloaded([name]):
+            (self._directory(name) / UNLOADED_NAME).unlink(missing_ok=True)
+            sync(self._directory(name))
+
     def check_writable(self, name: str) -> None:
         """Try, before hours of training, whether this name can be published here.
 
@@ -387,6 +414,13 @@ def _matches(adapter: TypeAdapter[str], text: str) -> bool:
     except ValidationError:
         return False
     return True
+
+
+def _is_there(file: Path) -> bool:
+    try:
+        return file.exists()
+    except OSError:
+        return False
 
 
 def _may_hold_current(directory: Path) -> bool:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, StrictStr
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, StrictStr, field_validator
 
 # No model has more. A list that is too long is refused before anything in it is looked at.
 MOST_TENSORS = 64
@@ -134,6 +134,35 @@ class ModelReady(Part):
 
     name: str
     ready: bool
+
+
+class IndexRequest(Part):
+    """Which models of the repository are asked about."""
+
+    ready: bool = Field(False, description="Only versions that are live.")
+
+
+class LoadRequest(Part):
+    """How a model is to be loaded; parameters are taken no notice of, but those that would change the model."""
+
+    parameters: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("parameters")
+    @classmethod
+    def _check_unchanged(cls, parameters: dict[str, Any]) -> dict[str, Any]:
+        foreign = [name for name in parameters if name == "config" or name.startswith("file:")]
+        if foreign:
+            raise ValueError(f"{foreign[0][:80]!r} is not taken: a model is what its bundle says")
+        return parameters
+
+
+class RepositoryModel(Part):
+    """A version in the repository, or a model of which none is live."""
+
+    name: str
+    version: str = ""
+    state: Literal["READY", "LOADING", "UNAVAILABLE"]
+    reason: str = ""
 
 
 class Failure(Part):

@@ -35,7 +35,7 @@ router = APIRouter(tags=["models"])
 @router.get("/models", summary="Every model of the repository")
 async def list_models(service: ServiceOf) -> ModelList:
     """Live ones and refused ones, by name."""
-    return ModelList(models=[await _info(service, name) for name in sorted(service.registry.names)])
+    return ModelList(models=[await describe(service, name) for name in sorted(service.registry.names)])
 
 
 @router.get("/models/{name}", summary="One model", responses=PROBLEMS[404])
@@ -43,7 +43,7 @@ async def get_model(service: ServiceOf, name: str) -> ModelInfo:
     """Its live version, labels, limits and figures."""
     if name not in service.registry.names:
         raise ModelNotFound(f"no model {name!r}; GET /models lists them")
-    return await _info(service, name)
+    return await describe(service, name)
 
 
 @router.get("/metadata", summary="The service itself")
@@ -61,7 +61,8 @@ async def metadata(service: ServiceOf) -> Metadata:
     )
 
 
-async def _info(service: Service, name: str) -> ModelInfo:
+async def describe(service: Service, name: str) -> ModelInfo:
+    """Say what is live of a model, what is tried and what was refused."""
     # The repository may be on a slow disk, and the event loop waits for none.
     versions = await asyncio.to_thread(service.repository.versions, name)
     live = service.registry.live.get(name)

@@ -30,6 +30,7 @@ def _documented(status: int) -> dict[int | str, dict[str, Any]]:
 
 
 PROBLEMS = {status: _documented(status) for status in sorted(set(STATUS_BY_CODE.values()))}
+ADMINISTRATION = "administration"  # the tag of routes that need an administrator's key
 KEY_SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer"},
     "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
@@ -49,11 +50,10 @@ def correct(document: dict[str, Any], bodies: Sequence[type[BaseModel]], *, keys
     """
     _, schemas = models_json_schema([(body, "validation") for body in bodies], ref_template=SCHEMA_REF)
     document["components"]["schemas"] |= schemas["$defs"]
-    if keys:
-        document["components"]["securitySchemes"] = KEY_SCHEMES
     for path, operation in ((path, each) for path, item in document["paths"].items() for each in item.values()):
         responses = operation["responses"]
-        if keys and path not in OPEN_PATHS:
+        if (keys and path not in OPEN_PATHS) or ADMINISTRATION in operation.get("tags", ()):
+            document["components"]["securitySchemes"] = KEY_SCHEMES
             operation["security"] = [{scheme: []} for scheme in KEY_SCHEMES]
         if "HTTPValidationError" in str(responses.get("422")):
             del responses["422"]

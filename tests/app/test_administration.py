@@ -1,0 +1,305 @@
+"""Load, unload, try, promote and roll back over HTTP: for administrators, and nobody else."""
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import tritonclient.http
+from tritonclient.utils import InferenceServerException
+
+from app.api_keys import line_of, new_key
+from models.repository import Repository
+from tests.bundles import Always, publish, publish_texts
+from tests.images import png
+from tests.servers import Running, process, until
+
+Serve = Callable[..., Running]
+PNG = {"Content-Type": "image/png"}
+KEY, OTHER_KEY = new_key(), new_key()
+ADMIN = {"Authorization": f"Bearer {KEY}"}
+ROUTES = (
+    ("POST", "/v2/repository/index"),
+    ("POST", "/v2/repository/models/shades/load"),
+    ("POST", "/v2/repository/models/shades/unload"),
+    ("PUT", "/admin/models/shades/candidate"),
+    ("DELETE", "/admin/models/shades/candidate"),
+    ("POST", "/admin/models/shades/promote"),
+    ("POST", "/admin/models/shades/rollback"),
+)
+
+
+@pytest.fixture
+def admin_keys(tmp_path: Path) -> Path:
+    file = tmp_path / "admin-keys"
+    file.write_text(line_of("operator", KEY))
+    return file
+
+
+@pytest.fixture
+def versions(repository: Repository) -> tuple[str, str]:
+    """An older one, which is current, and a newer one."""
+    older, newer = (publish(repository, "shades", Always(index)).manifest.version for index in range(2))
+    repository.rollback("shades", older)
+    return older, newer
+
+
+@pytest.fixture
+def client(versions: tuple[str, str], serve: Serve, admin_keys: Path) -> httpx.Client:
+    assert versions
+    return serve(admin_keys_file=admin_keys).until_ready().client
+
+
+def ask(client: httpx.Client) -> httpx.Response:
+    return client.post("/models/shades/predict", content=png(0), headers=PNG)
+
+
+def call(client: httpx.Client, method: str, path: str, body: Any = None, status: int = 200) -> Any:
+    response = client.request(method, path, json=body, headers=ADMIN)
+    assert response.status_code == status, response.text
+    return response.json()
+
+
+def index(client: httpx.Client, **asked: bool) -> list[tuple[str, str, str, str]]:
+    found = call(client, "POST", "/v2/repository/index", asked)
+    return [(each["name"], each["version"], each["state"], each["reason"]) for each in found]
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES)
+def test_without_administrators_there_are_no_such_routes(
+    shades: Repository, serve: Serve, method: str, path: str
+) -> None:
+    client = serve().until_ready().client
+    assert client.request(method, path, headers=ADMIN).status_code == 404
+    assert not {each for _, each in ROUTES} & set(client.get("/openapi.json").json()["paths"])
+    assert ask(client).status_code == 200
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES)
+def test_only_an_administrators_key_opens_them(
+    versions: tuple[str, str], serve: Serve, tmp_path: Path, admin_keys: Path, method: str, path: str
+) -> None:
+    (tmp_path / "keys").write_text(line_of("mobile", OTHER_KEY))
+    for settings in ({}, {"api_keys_file": tmp_path / "keys"}):
+        client = serve(admin_keys_file=admin_keys, **settings).until_ready().client
+        for headers in ({}, {"X-API-Key": OTHER_KEY}, {"X-API-Key": "wrong"}, {"Authorization": "Bearer"}):
+            response = client.request(method, path, headers=headers, content=b"{" * 100_000)
+            assert response.status_code == 401
+            assert response.headers["www-authenticate"].startswith("Bearer")
+        # An administrator may ask what everybody may.
+        assert client.get("/models/shades", headers=ADMIN).json()["version"] == versions[0]
+
+
+def test_a_model_is_unloaded_and_loaded(client: httpx.Client, versions: tuple[str, str]) -> None:
+    assert index(client) == [("shades", versions[0], "READY", "")]
+    assert call(client, "POST", "/v2/repository/models/shades/unload", {}) == {}
+    response = ask(client)
+    assert (response.status_code, response.json()["code"]) == (404, "model_not_found")
+    assert "unloaded" in response.json()["detail"]
+    assert index(client) == [("shades", "", "UNAVAILABLE", "unloaded")]
+    assert index(client, ready=True) == []
+    assert client.get("/v2/models/shades/ready").status_code == 404
+    assert "lantern_model_info{" not in client.get("/metrics").text
+    assert call(client, "POST", "/v2/repository/models/shades/load") == {}
+    assert ask(client).json()["version"] == versions[0]
+    assert call(client, "POST", "/v2/repository/models/shades/load") == {}
+    assert index(client, ready=True) == [("shades", versions[0], "READY", "")]
+
+
+def test_an_unloaded_model_is_out_of_nobodys_way(
+    repository: Repository, versions: tuple[str, str], serve: Serve, admin_keys: Path
+) -> None:
+    publish_texts(repository, "moods")
+    running = serve(admin_keys_file=admin_keys, default_image_model="shades").until_ready()
+    call(running.client, "POST", "/v2/repository/models/shades/unload")
+    assert running.client.get("/health/ready").status_code == 200
+    text = running.client.post("/predict", content=b"a good film", headers={"Content-Type": "text/plain"})
+    assert text.status_code == 200
+    # So it stays, whatever is published, and for whoever starts later.
+    publish(repository, "shades", Always(2))
+    later = serve(admin_keys_file=admin_keys).until_ready().client
+    assert index(later)[1] == ("shades", "", "UNAVAILABLE", "unloaded")
+    assert ask(later).status_code == 404
+
+
+def test_what_was_admitted_is_answered_by_an_unloaded_model(
+    versions: tuple[str, str], serve: Serve, admin_keys: Path
+) -> None:
+    running = serve(admin_keys_file=admin_keys).until_ready()
+    executor = running.service.registry.live["shades"].batcher._executor
+    begun, go_on, infer = threading.Event(), threading.Event(), executor._infer
+
+    def slowly(*given: Any) -> Any:
+        begun.set()
+        assert go_on.wait(30)
+        return infer(*given)
+
+    executor._infer = slowly
+    with ThreadPoolExecutor(1) as asker:
+        asked = asker.submit(ask, running.client)
+        assert begun.wait(10)
+        call(running.client, "POST", "/v2/repository/models/shades/unload")
+        go_on.set()
+        assert asked.result().json()["version"] == versions[0]
+
+
+def test_nothing_fails_while_a_model_is_loaded_promoted_and_rolled_back(
+    client: httpx.Client, versions: tuple[str, str]
+) -> None:
+    older, newer = versions
+    done = threading.Event()
+
+    def ask_until_done() -> list[int]:
+        statuses = []
+        with httpx.Client(base_url=client.base_url, timeout=60) as own:
+            while not done.is_set():
+                statuses.append(ask(own).status_code)
+        return statuses
+
+    with ThreadPoolExecutor(2) as askers:
+        asked = [askers.submit(ask_until_done) for _ in range(2)]
+        try:
+            for _ in range(5):
+                told = call(client, "PUT", "/admin/models/shades/candidate", {"version": newer, "share": 0.5})
+                assert (told["candidate"]["version"], told["candidate"]["live"]) == (newer, True)
+                told = call(client, "POST", "/admin/models/shades/promote")
+                assert (told["version"], told["candidate"]) == (newer, None)
+                told = call(client, "POST", "/admin/models/shades/rollback", {"version": older})
+                assert told["version"] == older
+        finally:
+            done.set()
+        statuses = [status for each in asked for status in each.result()]
+    assert set(statuses) == {200}
+    assert len(statuses) > 20
+
+
+def test_a_candidate_is_tried_and_stopped(client: httpx.Client, versions: tuple[str, str]) -> None:
+    body = {"version": versions[1], "share": 1.0}
+    call(client, "PUT", "/admin/models/shades/candidate", body)
+    assert ask(client).json()["version"] == versions[1]
+    told = call(client, "DELETE", "/admin/models/shades/candidate")
+    assert (told["candidate"], ask(client).json()["version"]) == (None, versions[0])
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "said"),
+    [
+        ("PUT", "candidate", {"version": "20200101.1", "share": 0.1}, 404, "no version"),
+        ("PUT", "candidate", {"version": "20200101.1", "share": 2}, 422, "share"),
+        ("PUT", "candidate", {"version": "20200101.1", "share": 0.6, "shadow": 0.6}, 422, "over 1 together"),
+        ("PUT", "candidate", {}, 422, "version"),
+        ("PUT", "candidate", [], 422, "body"),
+        ("PUT", "candidate", {"version": "../x"}, 422, "version"),
+        ("DELETE", "candidate", None, 409, "no version of shades is tried"),
+        ("POST", "promote", None, 409, "no version of shades is tried"),
+        ("POST", "rollback", {"version": "20200101.1"}, 404, "no version"),
+        ("POST", "rollback", {"versions": "20200101.1"}, 422, "version"),
+    ],
+)
+def test_what_cannot_be_done_says_why_and_changes_nothing(
+    client: httpx.Client, versions: tuple[str, str], method: str, path: str, body: Any, status: int, said: str
+) -> None:
+    problem = call(client, method, f"/admin/models/shades/{path}", body, status)
+    assert said in problem["detail"]
+    assert client.get("/models/shades").json()["version"] == versions[0]
+    assert client.get("/models/shades").json()["candidate"] is None
+
+
+@pytest.mark.parametrize("name", ["nobody", "NO", "..%2Fshades"])
+def test_a_model_that_is_not_there_is_not_found(client: httpx.Client, name: str) -> None:
+    for what in ("load", "unload"):
+        assert "error" in call(client, "POST", f"/v2/repository/models/{name}/{what}", {}, 404)
+    for what in ("promote", "rollback"):
+        call(client, "POST", f"/admin/models/{name}/{what}", {"version": "20200101.1"}, 404)
+
+
+@pytest.mark.parametrize(
+    "body", [{"parameters": {"config": "{}"}}, {"parameters": {"file:1/model.pt": "x"}}, {"parameters": 1}]
+)
+def test_a_model_is_loaded_as_its_bundle_says_or_not(client: httpx.Client, body: dict[str, Any]) -> None:
+    assert "parameters" in call(client, "POST", "/v2/repository/models/shades/load", body, 400)["error"]
+
+
+def test_a_model_that_cannot_be_loaded_says_why(
+    client: httpx.Client, repository: Repository, versions: tuple[str, str]
+) -> None:
+    call(client, "POST", "/v2/repository/models/shades/unload")
+    (repository.root / "shades" / versions[0] / "model.ts.pt").write_bytes(b"damaged")
+    error = call(client, "POST", "/v2/repository/models/shades/load", None, 400)["error"]
+    assert "FileCorrupt" in error
+    ((name, version, state, reason),) = index(client)
+    assert (name, version, state) == ("shades", versions[0], "UNAVAILABLE")
+    assert "FileCorrupt" in reason
+
+
+def test_a_directory_that_cannot_be_written_says_so(
+    client: httpx.Client, repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As a file system that is mounted for reading only has it, also for root.
+    def read_only(*_: object, **__: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(Path, "touch", read_only)
+    error = call(client, "POST", "/v2/repository/models/shades/unload", None, 400)["error"]
+    assert "cannot be changed: Read-only file system" in error
+    assert ask(client).status_code == 200
+
+
+def test_every_worker_process_follows(repository: Repository, versions: tuple[str, str], admin_keys: Path) -> None:
+    older, newer = versions
+    with process(repository.root, workers=2, reload_interval_s=0.05, admin_keys_file=admin_keys) as service:
+        service.until_ready()
+        clients = [httpx.Client(base_url=service.client.base_url, timeout=60) for _ in range(4)]
+
+        def all_answer(wanted: object) -> bool:
+            return {ask(client).json().get("version") for client in clients} == {wanted}
+
+        try:
+            until(lambda: all_answer(older))
+            call(clients[0], "POST", "/v2/repository/models/shades/unload")
+            until(lambda: all_answer(None))
+            call(clients[0], "POST", "/v2/repository/models/shades/load")
+            until(lambda: all_answer(older))
+            call(clients[0], "POST", "/admin/models/shades/rollback", {"version": newer})
+            until(lambda: all_answer(newer))
+        finally:
+            for client in clients:
+                client.close()
+
+
+@pytest.fixture
+def triton(client: httpx.Client) -> Iterator[tritonclient.http.InferenceServerClient]:
+    address = f"{client.base_url.host}:{client.base_url.port}"
+    with tritonclient.http.InferenceServerClient(address) as own:
+        yield own
+
+
+def test_triton_administers(triton: tritonclient.http.InferenceServerClient, versions: tuple[str, str]) -> None:
+    (found,) = triton.get_model_repository_index(headers=ADMIN)
+    assert (found["name"], found["version"], found["state"]) == ("shades", versions[0], "READY")
+    triton.unload_model("shades", headers=ADMIN)
+    assert not triton.is_model_ready("shades")
+    triton.load_model("shades", headers=ADMIN)
+    assert triton.is_model_ready("shades")
+    with pytest.raises(InferenceServerException, match="administrator"):
+        triton.unload_model("shades")
+
+
+def test_who_did_what_is_logged(client: httpx.Client, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        call(client, "POST", "/v2/repository/models/shades/unload")
+    assert "operator had shades: unload" in caplog.text
+
+
+def test_it_is_documented(client: httpx.Client) -> None:
+    document = client.get("/openapi.json").json()
+    for method, path in ROUTES:
+        operation = document["paths"][path.replace("shades", "{name}")][method.lower()]
+        assert operation["security"] == [{"bearer": []}, {"header": []}]
+    assert document["paths"]["/predict"]["post"].get("security") is None
+    for name in ("CandidateRequest", "RollbackRequest", "IndexRequest", "LoadRequest"):
+        assert name in document["components"]["schemas"]
