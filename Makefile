@@ -8,7 +8,7 @@ UV_VERSION := 0.13.9
 ARTIFACTS := $(or $(LANTERN_MODELS_DIR),models/artifacts)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data train serve test check bench bench-all format lock clean
+.PHONY: help setup data train serve test check soak bench bench-all format lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -42,6 +42,9 @@ check: setup ## Lint, format, types, import rules
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+soak: setup ## The fault tests, long: ten thousand hostile requests and more
+	LANTERN_FAULTS=long $(BIN)/python -m pytest --no-cov tests/faults
 
 bench: setup ## Lantern beside plain FastAPI, LitServe and the machine's limits; under ten minutes
 	$(BIN)/python -m benchmarks --quick

@@ -20,7 +20,15 @@ from torch import Tensor
 
 from app.correction import Correction
 from app.crew import Crew
-from app.errors import DeadlineExceeded, Draining, InternalError, Overloaded, ServingError
+from app.errors import (
+    DeadlineExceeded,
+    Draining,
+    InferenceFailed,
+    InternalError,
+    ModelNotReady,
+    Overloaded,
+    ServingError,
+)
 from app.executor import Executor, Infer
 from app.forecast import Forecast
 from app.items import Item, is_quick, is_tiny
@@ -39,10 +47,11 @@ LIGHT_S = 0.002
 
 @dataclass(frozen=True)
 class Running:
-    """A batch that runs now, how many threads it takes, and when it is expected to end."""
+    """A batch that runs now, how many threads it takes, when it began, and when it is expected to end."""
 
     tickets: Sequence[Ticket]
     threads: int
+    since_s: float
     until_s: float
 
 
@@ -245,8 +254,23 @@ class Batcher:
         """Wait until every admitted item has its answer."""
         await self._idle.wait()
 
-    def close(self) -> None:
-        """Run nothing more; a batch that runs ends on its own, and tickets still open fail as draining."""
+    def give_up_hung(self, longest_s: float) -> bool:
+        """If a batch takes too long, fail all that is open and run nothing more; return whether one does."""
+        last_s = self._clock() - longest_s
+        hung = [ticket for batch in self._running if batch.since_s <= last_s for ticket in batch.tickets]
+        if not hung or self._closed:
+            return False
+        late = InferenceFailed(f"the model did not come back within {longest_s:g} s; it is loaded anew")
+        self._settle([(ticket, late) for ticket in hung])
+        self.close(ModelNotReady("the model hung on another request, and is loaded anew", retry_after_s=5))
+        return True
+
+    def close(self, error: ServingError | None = None) -> None:
+        """Run nothing more; a batch that runs ends on its own.
+
+        Args:
+            error: What tickets still open fail with; as draining, unless told otherwise.
+        """
         self.drain()
         if self._closed:
             return
@@ -256,7 +280,7 @@ class Batcher:
         self._crew.runners.remove(self, self._unrun)
         self._crew.decoders.discount(self._undecoded_work)
         self._crew.close()
-        error = Draining("the service stopped before this item was reached")
+        error = error or Draining("the service stopped before this item was reached")
         self._settle([(ticket, error) for ticket in self._open])
 
     # What the workers ask, with their lock held.
@@ -282,7 +306,8 @@ class Batcher:
         size = len(tickets)
         self._forecast.learn_batch(wanted, size)
         threads = self.curve.threads_for(size) if share.alone and not self._ready else 1
-        running = Running(tickets, threads, self._clock() + self.curve.mean_s(size, threads))
+        now_s = self._clock()
+        running = Running(tickets, threads, now_s, now_s + self.curve.mean_s(size, threads))
         self._running = (*self._running, running)
         return partial(self._run, running)
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection
 
 from app.attempts import Attempts
 from app.drainage import Drainage
-from app.inference import LoadedModel
+from app.inference import LoadedModel, ModelHung
 from app.loader import Loader
 from app.metrics import Metrics
 from app.registry import LiveModel, Refusal, Registry
@@ -94,6 +94,12 @@ class Companions:
         self._registry.other_refusals[name] = {version: refused[version] for version in missing & set(refused)}
         for version in sorted(missing, reverse=True):
             await self._load(name, version)
+
+    def withdraw(self, model: LiveModel) -> None:
+        """Take out a version that hangs; it is loaded anew like one that could not be loaded."""
+        name, version = model.manifest.name, model.manifest.version
+        self._registry.take_other(name, version)
+        self._refuse(name, version, ModelHung.of(name, version))
 
     def keep_or_drain(self, model: LiveModel) -> None:
         """See to a version that was the current one until now."""

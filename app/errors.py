@@ -46,6 +46,7 @@ STATUS_BY_CODE = {
     "draining": 503,
     "model_not_ready": 503,
     "deadline_exceeded": 504,
+    "storage_full": 507,
 }
 # That protocol has one status for whatever is wrong with a request.
 OPEN_INFERENCE_STATUS = {409: 400, 415: 400, 422: 400}
@@ -184,6 +185,12 @@ class ModelNotReady(ServingError):
     """The model is not loaded yet, or could not be."""
 
     code = "model_not_ready"
+
+
+class StorageFull(ServingError):
+    """There is no room for what was to be stored."""
+
+    code = "storage_full"
 
 
 class DeadlineExceeded(ServingError):

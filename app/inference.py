@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -25,6 +26,15 @@ logger = logging.getLogger(__name__)
 
 class ModelUnusable(BundleError):
     """The bundle is whole, but no backend of it runs on this machine and device."""
+
+
+class ModelHung(BundleError):
+    """A batch of the model did not come back."""
+
+    @classmethod
+    def of(cls, name: str, version: str) -> Self:
+        """Say of which."""
+        return cls(f"{name} {version} hung; it is loaded anew")
 
 
 @dataclass(frozen=True)
@@ -71,6 +81,7 @@ def load(
     max_pixels: int | None = None,
     threads: int = 1,
     precision: Precision = "auto",
+    rest: float = 0.0,
 ) -> LoadedModel:
     """Load, freeze and warm up a verified bundle, and run its golden check.
 
@@ -81,6 +92,7 @@ def load(
         max_pixels: Likewise, of an image.
         threads: CPU threads that a batch may use when it has the machine to itself.
         precision: Of the bundle's backends, which may serve.
+        rest: How long to leave the processor to others after each batch of the warm-up, in times of that batch.
 
     Raises:
         BundleError: It cannot be used, with the reason; whatever torch raised is its cause.
@@ -95,7 +107,7 @@ def load(
     for backend in usable(manifest, device, precision):
         try:
             run = runnable(backend, bundle.read, device, threads)
-            curve, fitting = warm_up(run, bundle, buckets(largest), at_most)
+            curve, fitting = warm_up(run, bundle, buckets(largest), at_most, rest)
             # Both ways that a batch may be run.
             for count in sorted({1, at_most}):
                 check_golden(bundle, backend, partial(run, threads=count))

@@ -14,7 +14,7 @@ from app import errors
 from app.access import AccessMiddleware
 from app.exchange import ExchangeMiddleware
 from app.processes.siblings import Siblings
-from app.routes import health, metrics, models, open_inference, predict, problems, repository, rollouts
+from app.routes import feedback, health, metrics, models, open_inference, predict, problems, repository, rollouts
 from app.routes.direct import DirectRoutes
 from app.service import Service
 from app.settings import Settings
@@ -85,7 +85,7 @@ def create_app(settings: Settings, siblings: Siblings | None = None) -> FastAPI:
     app.state.service = service
     written = app.openapi
     # FastAPI keeps the document after the first call, and so does this.
-    bodies: tuple[type[BaseModel], ...] = open_inference.BODIES
+    bodies: tuple[type[BaseModel], ...] = (*open_inference.BODIES, *feedback.BODIES)
     if service.admin_keys is not None:
         bodies = (*bodies, *repository.BODIES, *rollouts.BODIES)
     document = functools.cache(lambda: problems.correct(written(), bodies, keys=service.keys is not None))
@@ -94,6 +94,8 @@ def create_app(settings: Settings, siblings: Siblings | None = None) -> FastAPI:
     for routes in (predict, models, metrics):
         app.include_router(routes.router, responses=problems.documented(401, 429))
     app.include_router(open_inference.router)
+    if settings.feedback_file is not None:
+        app.include_router(feedback.router, responses=problems.documented(401, 429))
     if service.admin_keys is not None:
         app.include_router(repository.router)
         app.include_router(rollouts.router, responses=problems.documented(401, 429))

@@ -66,6 +66,7 @@ class Metrics:
             "lantern_candidate_share", "Share of the requests that a candidate answers, once live.",
             ["model", "version"], registry=own,
         )  # fmt: skip
+        self.hangs = Counted("lantern_hung_batches", "Batches that did not come back.", ("model", "version"), own)
         self.shadow_items = Counted(
             SHADOW_ITEMS,
             "Items that a candidate was asked too: what came out.",

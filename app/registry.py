@@ -79,6 +79,7 @@ class Registry:
         self._others: dict[str, dict[str, LiveModel]] = {}
         self.names: set[str] = set()
         self.unloaded: set[str] = set()
+        self.hung: set[str] = set()
         self.listed = False
         self.looked = False
         self.trouble: str | None = None
@@ -98,11 +99,12 @@ class Registry:
     def missing(self) -> set[str]:
         """The configured defaults, and the models there at the start, that are not live."""
         defaults = {name for name in self._configured_defaults.values() if name}
-        return ((self.required or set()) | defaults) - set(self.live) - self.unloaded
+        return ((self.required or set()) | defaults) - set(self.live) - self.unloaded - self.hung
 
     def note_names(self, names: Iterable[str]) -> None:
         """Take note of what the repository holds now; what is live stays known even if it is gone from there."""
         self.names = {*names, *self.live}
+        self.hung &= self.names
         self.required = self.names if self.required is None else self.required & self.names
         self.refusals = {name: refusal for name, refusal in self.refusals.items() if name in self.names}
         self.listed, self.trouble = True, None
@@ -111,6 +113,7 @@ class Registry:
         """Make a version the one that answers; return the one that was."""
         before = self.live.get(name)
         self.live[name] = model
+        self.hung.discard(name)
         self.names.add(name)
         return before
 

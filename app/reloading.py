@@ -16,7 +16,7 @@ from app.attempts import Attempts
 from app.batching import Batcher
 from app.companions import Companions
 from app.drainage import Drainage
-from app.inference import LoadedModel
+from app.inference import LoadedModel, ModelHung
 from app.loader import Loader
 from app.metrics import Metrics
 from app.registry import LiveModel, Refusal, Registry
@@ -153,6 +153,19 @@ class Reloader:
             self._note_refusal(name, current, refusal)
             logger.error("%s %s is let go: another worker process refused it", name, current.version)
 
+    def withdraw(self, model: LiveModel) -> None:
+        """Take a version out that hangs, and load it anew; on the event loop."""
+        name, version = model.manifest.name, model.manifest.version
+        self._metrics.live.remove(name, version)
+        self._drainage.add(model)
+        if self._registry.live.get(name) is not model:
+            self._companions.withdraw(model)
+            return
+        del self._registry.live[name]
+        self._registry.hung.add(name)
+        current = Current(version, model.loaded.bundle.manifest_sha256)
+        self._note_refusal(name, current, Refusal.of(version, ModelHung.of(name, version)))
+
     def draining(self) -> list[Batcher]:
         """The batchers of versions that were swapped out and still have items to answer."""
         return self._drainage.batchers
@@ -260,6 +273,7 @@ class Reloader:
         version = current.version if current else None
         refusal = Refusal.of(version, error)
         self._metrics.loads.labels(name, "refused").inc()
+        self._registry.hung.discard(name)
         self._note_refusal(name, current, refusal)
         if self._consent is not None and current is not None:
             self._consent.refuse(name, current, refusal)

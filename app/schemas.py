@@ -173,6 +173,33 @@ class RollbackRequest(Body):
     version: VersionName
 
 
+class FeedbackRequest(Body):
+    """What should have been answered."""
+
+    request_id: str = Field(min_length=1, max_length=128, description="Of the answer that was wrong.")
+    model: str = Field(min_length=1, max_length=64, description="Which gave it.")
+    label: str = Field(min_length=1, description="The right label; of a model that writes, the right text.")
+    image: str | None = Field(None, description="The input, an image file in base64; with it, it can be learned.")
+    text: str | None = Field(None, description="The input, if it is a text.")
+
+    @property
+    def has_input(self) -> bool:
+        """Whether the input is there."""
+        return self.image is not None or self.text is not None
+
+    @model_validator(mode="after")
+    def _check_one_input(self) -> Self:
+        if self.image is not None and self.text is not None:
+            raise ValueError("image and text are both given; an input is one of them")
+        return self
+
+
+class Stored(Body):
+    """A correction that is on the disk."""
+
+    id: int
+
+
 class ComparedInfo(Body):
     """What a candidate said of items that the current version answered, since the service started."""
 

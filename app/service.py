@@ -13,6 +13,7 @@ from app.buffering import BodyBudget
 from app.crew import Crew
 from app.decoding import decode
 from app.gate import Gate
+from app.hangs import HangWatch
 from app.inference import LoadedModel, load
 from app.loader import Loader
 from app.metrics import Metrics
@@ -35,6 +36,8 @@ logger = logging.getLogger(__name__)
 
 # Batches and decodes that nobody waits for any more have so long to come back.
 LAST_WORK_S = 5.0
+# A model is warmed up beside those that serve on a quarter of a processor.
+WARM_UP_REST = 3.0
 CGROUP_CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")
 
 
@@ -73,6 +76,7 @@ class Service:
             siblings,
             VersionPolicy.parse(settings.versions),
         )
+        self._hangs = HangWatch(self.registry, self.reloader, self._workers, self.metrics, settings.hang_timeout_s)
         self.administration = Administration(self.repository, self.registry, self.reloader)
         self._watches: list[asyncio.Task[None]] = []
 
@@ -81,6 +85,8 @@ class Service:
         self._workers.start()
         interval_s = self.settings.reload_interval_s
         self._watches.append(asyncio.create_task(self.reloader.watch(interval_s)))
+        if self.settings.hang_timeout_s:
+            self._watches.append(asyncio.create_task(self._hangs.watch()))
         for keys in (self.keys, self.admin_keys):
             if keys is not None and interval_s:
                 self._watches.append(asyncio.create_task(keys.watch(interval_s)))
@@ -136,6 +142,7 @@ class Service:
             settings.max_image_pixels,
             self._workers.threads,
             settings.precision,
+            WARM_UP_REST if self.registry.live else 0.0,
         )
 
     def _make_batcher(self, loaded: LoadedModel) -> Batcher:

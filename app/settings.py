@@ -84,6 +84,13 @@ class Settings(BaseSettings):
     request_timeout_s: float = Field(
         30, gt=0, le=3600, description="Time a request has; X-Request-Timeout-Ms may ask for less."
     )
+    hang_timeout_s: float = Field(
+        60,
+        ge=0,
+        le=86_400,
+        description="A batch that takes longer is given up, its thread replaced and its model loaded anew; "
+        "0: never.",
+    )
     max_body_bytes: int = Field(32 * 1024**2, ge=1024, description="Largest request body.")
     max_buffered_bytes: int = Field(
         256 * 1024**2,
@@ -119,6 +126,14 @@ class Settings(BaseSettings):
         None,
         description="File of keys of those who may load, unload, try, promote and roll back models over HTTP. "
         "Unset: nobody may.",
+    )
+    feedback_file: Path | None = Field(
+        None,
+        description="SQLite file in which POST /feedback stores corrections; `python -m training ... --feedback` "
+        "learns from them. Unset: there is no such route.",
+    )
+    feedback_max_bytes: int = Field(
+        1024**3, ge=65_536, description="Most bytes that file may grow to; then corrections are refused."
     )
     rate_limit_per_s: float = Field(
         0,

@@ -5,6 +5,7 @@ import statistics
 import time
 from collections.abc import Mapping, Sequence
 from itertools import cycle, islice
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -27,7 +28,21 @@ LONG_S = 0.05
 LARGEST_ALONE = 2
 
 
-def warm_up(run: Run, bundle: Bundle, sizes: Sequence[int], threads: int) -> tuple[LatencyCurve, int]:
+class Times(NamedTuple):
+    """What a batch took: by the clock, and of the processor where that is known. A busy service is in the way."""
+
+    wall_s: float
+    own_s: float
+
+    @property
+    def held_up(self) -> float:
+        """How many times longer it took for those who were in the way."""
+        return max(1.0, self.wall_s / self.own_s) if self.own_s > 0 else 1.0
+
+
+def warm_up(
+    run: Run, bundle: Bundle, sizes: Sequence[int], threads: int, rest: float = 0.0
+) -> tuple[LatencyCurve, int]:
     """Run batch sizes as often as the manifest says; return what each takes once warm, and the largest that fits.
 
     Sizes that do not fit the device's memory are left out, and so are those after throughput stopped to grow: no
@@ -38,6 +53,7 @@ def warm_up(run: Run, bundle: Bundle, sizes: Sequence[int], threads: int) -> tup
         bundle: Whose golden inputs are run.
         sizes: Of batches, the smallest first.
         threads: Of the CPU, that a batch may use when it has the machine to itself.
+        rest: How long to leave the processor to others after each batch, in times of that batch.
 
     Raises:
         OutOfMemoryError: Not even the first fits.
@@ -54,9 +70,11 @@ def warm_up(run: Run, bundle: Bundle, sizes: Sequence[int], threads: int) -> tup
         # Real inputs: a text of nothing but padding is none that a graph must take.
         batch = preparation.collate(list(islice(cycle(examples), size)))
         try:
-            measured_s[size] = _seconds(run, batch, 1, repeats)
+            single = _measure(run, batch, 1, repeats, rest)
+            measured_s[size] = single.own_s
             if threads > 1 and size <= LARGEST_ALONE:
-                alone_s[size] = _seconds(run, batch, threads, repeats)
+                # Several threads' own time is not to be had: what others took of one is taken off theirs too.
+                alone_s[size] = _measure(run, batch, threads, repeats, rest).wall_s / single.held_up
         except torch.OutOfMemoryError:
             if not measured_s:
                 raise
@@ -68,20 +86,23 @@ def warm_up(run: Run, bundle: Bundle, sizes: Sequence[int], threads: int) -> tup
     return LatencyCurve(measured_s, {threads: alone_s} if alone_s else None), fitting
 
 
-def _seconds(run: Run, batch: Tensor, threads: int, repeats: int) -> float:
-    times_s = [_time_s(run, batch, threads) for _ in range(repeats)]
+def _measure(run: Run, batch: Tensor, threads: int, repeats: int, rest: float) -> Times:
+    times = [_time(run, batch, threads, rest) for _ in range(repeats)]
     # The first two runs of a shape may compile, so only what follows tells its speed.
-    warm_s = times_s[2:] or times_s
+    warm = times[2:] or times
     # What takes little is measured more often: noise is a larger part of it.
-    while sum(warm_s) < MEASURED_S and len(warm_s) < MOST_MEASUREMENTS:
-        warm_s.append(_time_s(run, batch, threads))
-    return statistics.median(warm_s)
+    while sum(each.own_s for each in warm) < MEASURED_S and len(warm) < MOST_MEASUREMENTS:
+        warm.append(_time(run, batch, threads, rest))
+    return Times(*map(statistics.median, zip(*warm, strict=True)))
 
 
-def _time_s(run: Run, batch: Tensor, threads: int) -> float:
-    start_s = time.perf_counter()
+def _time(run: Run, batch: Tensor, threads: int, rest: float) -> Times:
+    start_s, own_start_s = time.perf_counter(), time.thread_time()
     run(batch, threads)
-    return time.perf_counter() - start_s
+    own_s, wall_s = time.thread_time() - own_start_s, time.perf_counter() - start_s
+    # A lower priority would not do: a thread that waits for the processor may hold the interpreter's lock.
+    time.sleep(rest * wall_s)
+    return Times(wall_s, own_s if run.on_caller and threads == 1 else wall_s)
 
 
 def _stopped_growing(measured_s: Mapping[int, float]) -> bool:

@@ -112,12 +112,15 @@ class Workers:
         self._spare_sleeping: list[threading.Semaphore] = []
         self._wide: set[int] = set()
         self._doing: dict[int, Work] = {}
+        # What each thread does, the one beside among them, and since when; and who did not come back from it.
+        self._since_s: dict[int, float] = {}
+        self._lost: set[int] = set()
+        self._name = name
         self._closed = False
         self._own: set[int] = set()
-        self._threads = [
-            threading.Thread(target=self._work, name=f"{name}-{index}", daemon=True) for index in range(threads)
-        ]
-        self._threads.append(threading.Thread(target=self._work_beside, name=f"{name}-light", daemon=True))
+        self._beside: set[int] = set()
+        self._threads = [self._thread(self._work, str(index)) for index in range(threads)]
+        self._threads.append(self._thread(self._work_beside, "light"))
 
     def start(self) -> Self:
         """Begin to work."""
@@ -171,6 +174,25 @@ class Workers:
         if threading.get_ident() not in self._own:
             self._wake(light=source.light)
 
+    @property
+    def lost(self) -> int:
+        """Threads that were replaced and have not come back."""
+        return len(self._lost)
+
+    def replace_hung(self, longest_s: float) -> int:
+        """Replace each thread that has been at one job or batch for too long; return how many.
+
+        One that comes back after all ends.
+        """
+        with self.lock:
+            if self._closed:
+                return 0
+            last_s = self._clock() - longest_s
+            hung = [own for own, since_s in self._since_s.items() if since_s <= last_s]
+            for own in hung:
+                self._replace(own)
+        return len(hung)
+
     def close(self) -> None:
         """Take up nothing more; what runs ends on its own."""
         with self.lock:
@@ -187,6 +209,20 @@ class Workers:
         for thread in self._threads:
             if thread.ident is not None:
                 thread.join(max(0.0, give_up_s - time.monotonic()))
+
+    def _thread(self, target: Callable[[], None], name: str) -> threading.Thread:
+        return threading.Thread(target=target, name=f"{self._name}-{name}", daemon=True)
+
+    def _replace(self, own: int) -> None:
+        self._lost.add(own)
+        del self._since_s[own]
+        self._doing.pop(own, None)
+        self._own.discard(own)
+        self._wide.discard(own)
+        target = self._work_beside if own in self._beside else self._work
+        self._beside.discard(own)
+        self._threads.append(self._thread(target, f"instead-{len(self._threads)}"))
+        self._threads[-1].start()
 
     def _wake(self, *, light: bool) -> None:
         if self._sleeping:
@@ -228,8 +264,10 @@ class Workers:
             del work
 
     def _work_beside(self) -> None:
-        awake = threading.Semaphore(0)
-        while (work := self._take_light(awake)) is not None:
+        awake, own = threading.Semaphore(0), threading.get_ident()
+        with self.lock:
+            self._beside.add(own)
+        while (work := self._take_light(awake, own)) is not None:
             _do(work)
             del work
 
@@ -237,25 +275,34 @@ class Workers:
         while True:
             with self.lock:
                 self._doing.pop(own, None)
-                if self._closed:
+                if self._has_ended(own):
                     return None
                 work = self._next()
                 if work is not None:
-                    self._doing[own] = work
+                    self._doing[own], self._since_s[own] = work, self._clock()
                     self._wake_another_after(work)
                     return work
                 self._sleeping.append(awake)
                 until_due_s = self._until_due_s()
             self._sleep(self._sleeping, awake, until_due_s)
 
-    def _take_light(self, awake: threading.Semaphore) -> Work | None:
+    def _has_ended(self, own: int) -> bool:
+        """Whether a thread that just came back has nothing more to do here."""
+        self._since_s.pop(own, None)
+        if own in self._lost:
+            self._lost.discard(own)
+            return True
+        return self._closed
+
+    def _take_light(self, awake: threading.Semaphore, own: int) -> Work | None:
         while True:
             with self.lock:
-                if self._closed:
+                if self._has_ended(own):
                     return None
                 in_charge = self._all_do_other_work()
                 work = self._next(light=True) if in_charge else None
                 if work is not None:
+                    self._since_s[own] = self._clock()
                     return work
                 self._spare_sleeping.append(awake)
                 until_due_s = self._until_due_s(light=True) if in_charge else None

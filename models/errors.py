@@ -84,6 +84,14 @@ class CurrentInvalid(RepositoryError):
     """CURRENT or defaults.json cannot be read, or names nothing that is there."""
 
 
+class FeedbackUnavailable(ModelsError):
+    """The file of corrections cannot be read or written."""
+
+
+class FeedbackFull(FeedbackUnavailable):
+    """The file of corrections may not grow, or there is no room for it."""
+
+
 class CandidateInvalid(RepositoryError):
     """CANDIDATE cannot be read, or there is none where one is wanted."""
 

@@ -53,6 +53,7 @@ class OpenVinoGraph:
 
         # Its own threads may be busy with another batch.
         self.bounded = False
+        self.on_caller = False
         self._threads = threads
         self._many = Requests(compiled(threads))
         self._alone = Requests(compiled(1)) if threads > 1 else self._many

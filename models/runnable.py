@@ -17,9 +17,11 @@ class Run(Protocol):
 
     Attributes:
         bounded: Whether it takes a time that its input's shape fixes: no loop in it could go on for ever.
+        on_caller: Whether what one thread is to do is done by the calling one: its own time is the work's.
     """
 
     bounded: bool
+    on_caller: bool
 
     def __call__(self, batch: Tensor, threads: int = 1) -> Outputs:
         """Return float32 scores of shape NK, or tokens NBT and scores NB, on the CPU.

@@ -1,8 +1,12 @@
 """A model as TorchScript runs it, on any device. Axes: N items, K labels, B texts, T tokens."""
 
 import io
+import os
 import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import BinaryIO
 
 import torch
 from torch import Tensor
@@ -27,7 +31,7 @@ class TorchScriptGraph:
         device: Where to run it.
 
     Attributes:
-        bounded: See `models.runnable.Run`.
+        bounded, on_caller: See `models.runnable.Run`.
 
     Raises:
         RuntimeError: It cannot be loaded, or not be frozen.
@@ -36,9 +40,11 @@ class TorchScriptGraph:
     def __init__(self, content: bytes, device: torch.device) -> None:
         # Outside inference mode: tensors made inside it would stay inference tensors for good.
         with _loading:
-            module = torch.jit.load(io.BytesIO(content), map_location=device).eval()
+            with _as_file(content) as file:
+                module = torch.jit.load(file, map_location=device).eval()
             self._module = torch.jit.freeze(module)
         self._device = device
+        self.on_caller = device.type == "cpu"
         self.bounded = not self._module.inlined_graph.findAllNodes("prim::Loop")
 
     def __call__(self, batch: Tensor, threads: int = 1) -> Outputs:
@@ -62,3 +68,18 @@ class TorchScriptGraph:
                 # The batch is tried again in halves; what this one left behind must not stand in their way.
                 torch.cuda.empty_cache()
                 raise
+
+
+@contextmanager
+def _as_file(content: bytes) -> Iterator[str | BinaryIO]:
+    """Lend a file of these very bytes, which nobody else can reach.
+
+    Torch holds the interpreter's lock while it loads, and from a Python stream it takes three times as long.
+    """
+    if not hasattr(os, "memfd_create"):
+        yield io.BytesIO(content)
+        return
+    with os.fdopen(os.memfd_create("torchscript"), "wb") as file:
+        file.write(content)
+        file.flush()
+        yield f"/proc/self/fd/{file.fileno()}"

@@ -30,7 +30,18 @@ LEARNING_RATES: Mapping[OptimizerName, float] = {
 }
 FULL_BATCH: frozenset[OptimizerName] = frozenset({"lbfgs", "gd"})
 # None of these has anything to do with what is learned.
-PLACES = ("models_dir", "runs_dir", "data", "file", "labels", "resume", "default", "candidate", "optimize")
+PLACES = (
+    "models_dir",
+    "runs_dir",
+    "data",
+    "file",
+    "labels",
+    "feedback",
+    "resume",
+    "default",
+    "candidate",
+    "optimize",
+)
 
 
 class Options(BaseModel):
@@ -66,6 +77,10 @@ class TrainingOptions(Options):
     optimize: bool = Field(
         False,
         description="Publish faster forms of the model too, in fp32, bf16 and int8, if they are as accurate.",
+    )
+    feedback: Path | None = Field(
+        None,
+        description="Learn from the corrections too that POST /feedback stored in this LANTERN_FEEDBACK_FILE.",
     )
     limit: Annotated[int, Field(ge=64)] | None = Field(
         None, description="Use only this many training and test examples: for a quick try."

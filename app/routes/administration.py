@@ -1,17 +1,12 @@
-"""Who may administer, and how the bodies of such requests are read."""
+"""Who may administer."""
 
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 from fastapi import Depends, Request
-from pydantic import BaseModel, ValidationError
 
-from app.errors import InvalidRequest, Unauthorized, explain
+from app.errors import Unauthorized
 from app.headers import key_of
-from app.routes.intake import intake
 from app.routes.service import ServiceOf
-from app.service import Service
-
-Asked = TypeVar("Asked", bound=BaseModel)
 
 
 def administrator(request: Request, service: ServiceOf) -> str:
@@ -28,24 +23,3 @@ def administrator(request: Request, service: ServiceOf) -> str:
 
 
 Administrator = Annotated[str, Depends(administrator)]
-
-
-async def read(request: Request, service: Service, kind: type[Asked]) -> Asked:
-    """Read a request's JSON, within the limits of a body; no body is an empty object.
-
-    Raises:
-        InvalidRequest: It is something else than wanted.
-        BodyTooLarge, Overloaded, DeadlineExceeded, ClientDisconnected: As of any body.
-    """
-    with intake(request, service) as taken:
-        body = await taken.body()
-        try:
-            return kind.model_validate_json(body or b"{}")
-        except ValidationError as error:
-            raise InvalidRequest(explain(error.errors(include_url=False)[0])) from None
-
-
-def body_of(kind: type[BaseModel], *, required: bool) -> dict[str, object]:
-    """The `openapi_extra` of a route that reads such a body."""
-    schema = {"$ref": f"#/components/schemas/{kind.__name__}"}
-    return {"requestBody": {"required": required, "content": {"application/json": {"schema": schema}}}}

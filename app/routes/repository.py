@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from fastapi import APIRouter, Request
 
 from app.open_inference.schemas import Failure, IndexRequest, LoadRequest, RepositoryModel
-from app.routes.administration import Administrator, body_of, read
+from app.routes.administration import Administrator
+from app.routes.json_body import body_of, read
 from app.routes.open_inference import ModelPath
 from app.routes.problems import ADMINISTRATION
 from app.routes.service import ServiceOf

@@ -2,7 +2,8 @@
 
 from fastapi import APIRouter, Request
 
-from app.routes.administration import Administrator, body_of, read
+from app.routes.administration import Administrator
+from app.routes.json_body import body_of, read
 from app.routes.models import describe
 from app.routes.open_inference import ModelPath
 from app.routes.problems import ADMINISTRATION, documented

@@ -57,6 +57,12 @@ class Clock:
     def perf_counter(self) -> float:
         return self.clock_s
 
+    # Nobody is in the way.
+    thread_time = perf_counter
+
+    def sleep(self, _seconds: float) -> None:
+        """Take no time."""
+
 
 @pytest.mark.parametrize(
     ("rates", "largest"),
@@ -82,6 +88,35 @@ def test_sizes_are_warmed_up_until_throughput_stops_to_grow(
     assert (loaded.curve.mean_s(8) == pytest.approx(beyond_s)) or largest == 8
     assert (loaded.curve.mean_s(8) == pytest.approx(seconds[8])) == (largest == 8)
     assert loaded.max_batch_size == 8
+
+
+class Busy(Clock):
+    """The machine serves meanwhile: what is run takes three times as long as it would."""
+
+    slept_s = 0.0
+
+    def perf_counter(self) -> float:
+        return 3 * self.clock_s
+
+    def thread_time(self) -> float:
+        return self.clock_s
+
+    def sleep(self, seconds: float) -> None:
+        self.slept_s += seconds
+
+
+def test_what_serving_takes_of_a_warm_up_is_not_the_models_time(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, seconds = Busy(), {1: 0.25, 2: 0.5, 4: 1.0, 8: 2.0}
+    monkeypatch.setattr(warm_up, "time", clock)
+    monkeypatch.setattr(TorchScriptGraph, "__call__", sized(seconds))
+    loaded = load(publish(repository, "shades"), CPU, 2, threads=2, rest=2.0)
+    assert loaded.curve.mean_s(1) == pytest.approx(0.25)
+    # Of several threads, each one's own time is not known.
+    assert loaded.curve.mean_s(1, 2) == pytest.approx(0.25)
+    # The golden check is no part of it.
+    assert clock.slept_s == pytest.approx(2.0 * 3 * (clock.clock_s - 2 * 0.25))
 
 
 def test_a_lone_batch_is_measured_on_more_threads_too(repository: Repository) -> None:

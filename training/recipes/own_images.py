@@ -10,6 +10,7 @@ from training.classifier import channel_statistics
 from training.commands import ImageFolderOptions
 from training.datasets import image_files
 from training.datasets.classes import check_left
+from training.datasets.feedback import fold_images
 from training.datasets.images import ImageDataset, LabelledImages
 from training.datasets.reading import listed
 from training.errors import OptionInvalid
@@ -107,7 +108,9 @@ def _load(options: ImageFolderOptions, decoding: ImageDecoding, progress: Progre
     for line in reading.lines():
         progress.say(line)
     progress.say(f"{len(dataset.labels)} labels: {listed(dataset.labels)}")
-    return dataset if options.limit is None else _limited(dataset, options.limit, options.seed)
+    if options.limit is not None:
+        dataset = _limited(dataset, options.limit, options.seed)
+    return fold_images(dataset, decoding, options, progress)
 
 
 def _limited(dataset: ImageDataset, limit: int, seed: int) -> ImageDataset:

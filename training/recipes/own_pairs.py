@@ -8,6 +8,7 @@ from training.architectures.catalogue import SEQUENCES, check_name, sequence_net
 from training.commands import PairTableOptions
 from training.config import Seq2SeqOptions
 from training.datasets import sequence_pairs
+from training.datasets.feedback import fold_pairs, with_feedback
 from training.datasets.keyed import folded, plain, spaced, trimmed
 from training.datasets.sequence_pairs import SequencePair
 from training.errors import DataInvalid
@@ -59,6 +60,8 @@ def build(dataset: PairDataset, options: Seq2SeqOptions, progress: Progress) -> 
             train=_some(dataset.train, options.limit, options.seed),
             test=_some(dataset.test, options.limit, options.seed),
         )
+    train = fold_pairs(dataset.train, [*dataset.validation, *dataset.test], options, progress)
+    dataset = replace(dataset, train=train, sha256=with_feedback(dataset.sha256, options))
     progress.say(f"{len(dataset.train)} pairs to train on")
     source_rules = train_tokenizer(
         (pair.source for pair in dataset.train), options.tokens, options.vocabulary, lowercase=options.lowercase

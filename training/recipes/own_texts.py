@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from models.tokenization import Tokenizer
 from training.architectures.catalogue import TEXTS, check_name, text_network
@@ -12,6 +13,7 @@ from training.commands import TextTableOptions
 from training.config import TextClassificationOptions, TextOptions
 from training.datasets import labelled_texts
 from training.datasets.classes import check_left
+from training.datasets.feedback import corrected_texts, with_feedback
 from training.datasets.labelled_texts import LabelledText
 from training.errors import DataInvalid
 from training.progress import Progress
@@ -54,7 +56,7 @@ def build(dataset: TextDataset, options: TextClassificationOptions, progress: Pr
     Raises:
         DataInvalid: Of a label, too few texts are short enough, or within the limit.
     """
-    dataset = _limited(dataset, options.limit, options.seed)
+    dataset = _corrected(_limited(dataset, options.limit, options.seed), options, progress)
     progress.say(f"{len(dataset.train)} texts to train on, {len(dataset.labels)} labels")
     rules = train_tokenizer(
         (text.text for text in dataset.train), options.tokens, options.vocabulary, lowercase=options.lowercase
@@ -68,6 +70,28 @@ def build(dataset: TextDataset, options: TextClassificationOptions, progress: Pr
     )
     task.count()
     return task
+
+
+def _corrected(dataset: TextDataset, options: TextClassificationOptions, progress: Progress) -> TextDataset:
+    measured = [*dataset.validation, *dataset.test]
+    kept, added = corrected_texts(dataset.train, measured, dataset.labels, options, progress)
+    if not added:
+        return dataset
+    kept_N = torch.tensor(kept, dtype=torch.int64)
+    targets_NK, weight_N = _rows(dataset.targets_NK, kept_N), _rows(dataset.weight_N, kept_N)
+    if targets_NK is not None:
+        labels_N = torch.tensor([text.label for text in added])
+        sure_NK = one_hot(labels_N, len(dataset.labels)).to(targets_NK.dtype)
+        targets_NK = torch.cat([targets_NK, sure_NK])
+    if weight_N is not None:
+        weight_N = torch.cat([weight_N, torch.ones(len(added))])
+    return replace(
+        dataset,
+        train=[*(dataset.train[index] for index in kept), *added],
+        sha256=with_feedback(dataset.sha256, options),
+        targets_NK=targets_NK,
+        weight_N=weight_N,
+    )
 
 
 def _limited(dataset: TextDataset, limit: int | None, seed: int) -> TextDataset:

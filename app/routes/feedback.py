@@ -1,0 +1,84 @@
+"""POST /feedback: what should have been answered, for the next training."""
+
+import asyncio
+import binascii
+import logging
+from base64 import b64decode
+
+from fastapi import APIRouter, Request
+
+import models.errors
+from app.errors import InternalError, InvalidRequest, StorageFull, TextTooLong, UndecodableImage
+from app.registry import LiveModel
+from app.routes.json_body import body_of, read
+from app.routes.problems import documented
+from app.routes.service import ServiceOf
+from app.schemas import FeedbackRequest, Stored
+from app.service import Service
+from models.feedback import Correction, FeedbackStore
+from models.preprocessing import is_image_file
+
+logger = logging.getLogger(__name__)
+
+router = APIRouter(tags=["feedback"])
+
+BODIES = (FeedbackRequest,)
+
+
+@router.post(
+    "/feedback",
+    summary="Correct an answer",
+    status_code=201,
+    responses=documented(400, 404, 413, 422, 500, 503, 504, 507),
+    openapi_extra=body_of(FeedbackRequest, required=True),
+)
+async def feedback(request: Request, service: ServiceOf) -> Stored:
+    """Once this is answered, it is on the disk. With its input, `python -m training ... --feedback` learns it."""
+    asked = await read(request, service, FeedbackRequest)
+    model = service.registry.resolve(asked.model)
+    correction = Correction(
+        asked.request_id,
+        getattr(request.state, "caller", ""),
+        asked.model,
+        _answer(asked, model, service),
+        model.kind if asked.has_input else None,
+        _content(asked, model, service),
+    )
+    file = service.settings.feedback_file
+    assert file is not None, "without a file there is no such route"  # noqa: S101
+    store = FeedbackStore(file, service.settings.feedback_max_bytes)
+    try:
+        return Stored(id=await asyncio.to_thread(store.add, correction))
+    except models.errors.FeedbackFull as error:
+        raise StorageFull(str(error)) from None
+    except models.errors.FeedbackUnavailable as error:
+        logger.error("%s", error)
+        raise InternalError("the correction could not be stored; the service's log says why") from None
+
+
+def _answer(asked: FeedbackRequest, model: LiveModel, service: Service) -> str:
+    labels = model.manifest.labels
+    if labels and asked.label not in labels:
+        where = f"GET /models/{asked.model} lists them"
+        raise InvalidRequest(f"label: {asked.label[:80]!r} is none of the model's; {where}")
+    if len(asked.label) > service.settings.max_text_chars:
+        raise TextTooLong(f"label: has over {service.settings.max_text_chars} characters")
+    return asked.label
+
+
+def _content(asked: FeedbackRequest, model: LiveModel, service: Service) -> bytes | None:
+    if not asked.has_input:
+        return None
+    if (asked.text is None) == (model.kind == "text"):
+        raise InvalidRequest(f"{asked.model} takes {model.kind}s; send the input as {model.kind}")
+    if asked.text is not None:
+        if len(asked.text) > service.settings.max_text_chars:
+            raise TextTooLong(f"text: has over {service.settings.max_text_chars} characters")
+        return asked.text.encode()
+    try:
+        content = b64decode(asked.image or "", validate=True)
+    except binascii.Error as error:
+        raise InvalidRequest(f"image: is not base64: {error}") from None
+    if not is_image_file(content):
+        raise UndecodableImage(f"the {len(content)} bytes are no image that could be learned from")
+    return content

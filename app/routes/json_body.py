@@ -1,0 +1,36 @@
+"""JSON bodies of requests that are few: read within the limits of any body."""
+
+from typing import Any, TypeVar
+
+from fastapi import Request
+from pydantic import BaseModel, ValidationError
+
+from app.errors import InvalidRequest, explain
+from app.routes.intake import intake
+from app.service import Service
+
+Asked = TypeVar("Asked", bound=BaseModel)
+
+
+async def read(request: Request, service: Service, kind: type[Asked]) -> Asked:
+    """Read a request's JSON; no body is an empty object.
+
+    FastAPI itself would read a body of any size, before it knows who sends it.
+
+    Raises:
+        InvalidRequest: It is something else than wanted.
+        BodyTooLarge, Overloaded, DeadlineExceeded, ClientDisconnected: As of any body.
+    """
+    with intake(request, service) as taken:
+        body = await taken.body()
+        try:
+            return await taken.work(len(body), lambda: kind.model_validate_json(body or b"{}"))
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            raise InvalidRequest(explain(first)) from None
+
+
+def body_of(kind: type[BaseModel], *, required: bool) -> dict[str, Any]:
+    """The `openapi_extra` of a route that reads such a body."""
+    schema = {"$ref": f"#/components/schemas/{kind.__name__}"}
+    return {"requestBody": {"required": required, "content": {"application/json": {"schema": schema}}}}

@@ -1,0 +1,125 @@
+"""Corrections of answers: a service stores them, and the next training learns from them.
+
+One SQLite file, to which rows are only ever added. A correction that is acknowledged is on the disk: SQLite syncs
+its log at each commit. Several processes may add to one file.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from models.errors import FeedbackFull, FeedbackUnavailable
+from models.repository import InputKind
+
+# Of one process, for another that writes.
+PATIENCE_S = 5.0
+TABLE = """
+CREATE TABLE IF NOT EXISTS corrections (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    received_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')),
+    request_id TEXT NOT NULL,
+    client TEXT NOT NULL,
+    model TEXT NOT NULL,
+    answer TEXT NOT NULL,
+    kind TEXT,
+    content BLOB
+)
+"""
+
+
+@dataclass(frozen=True)
+class Correction:
+    """What should have been answered.
+
+    Attributes:
+        request_id: Of the request that was answered wrong.
+        client: Who says so; empty where nobody is known.
+        model: Which answered.
+        answer: The right label, or text.
+        kind: Of the input, if it is there.
+        content: The input: an image file, or a text in UTF-8.
+    """
+
+    request_id: str
+    client: str
+    model: str
+    answer: str
+    kind: InputKind | None = None
+    content: bytes | None = None
+
+
+class FeedbackStore:
+    """The corrections in a file.
+
+    Args:
+        file: Where; it is made if it is not there, its directory is not.
+        max_bytes: Most that it may grow to.
+    """
+
+    def __init__(self, file: Path, max_bytes: int) -> None:
+        self._file = file
+        self._max_bytes = max_bytes
+
+    def add(self, correction: Correction) -> int:
+        """Store a correction, and return its number once it is on the disk.
+
+        Raises:
+            FeedbackFull: The file may not grow, or the disk is full.
+            FeedbackUnavailable: It cannot be written.
+        """
+        with _open(self._file) as connection:
+            (page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
+            connection.execute(f"PRAGMA max_page_count = {max(1, self._max_bytes // page_bytes)}")
+            connection.execute(TABLE)
+            row = (
+                correction.request_id,
+                correction.client,
+                correction.model,
+                correction.answer,
+                correction.kind,
+                correction.content,
+            )
+            added = connection.execute(
+                "INSERT INTO corrections (request_id, client, model, answer, kind, content) "
+                "VALUES (?, ?, ?, ?, ?, ?)",
+                row,
+            )
+            assert added.lastrowid is not None, "a row was added"  # noqa: S101
+            return added.lastrowid
+
+
+def corrections(file: Path, model: str) -> list[Correction]:
+    """Read the corrections of a model whose inputs are there, the oldest first; of one input, the last.
+
+    Raises:
+        FeedbackUnavailable: It is no such file.
+    """
+    if not file.is_file():
+        raise FeedbackUnavailable(f"{file} is not there; a service writes it as LANTERN_FEEDBACK_FILE")
+    with _open(file) as connection:
+        rows = connection.execute(
+            "SELECT request_id, client, model, answer, kind, content FROM corrections "
+            "WHERE model = ? AND content IS NOT NULL ORDER BY id",
+            (model,),
+        ).fetchall()
+    found = [Correction(*row) for row in rows]
+    last = {(each.kind, each.content): each for each in found}
+    return [each for each in found if last[each.kind, each.content] is each]
+
+
+@contextmanager
+def _open(file: Path) -> Iterator[sqlite3.Connection]:
+    try:
+        # Each statement is its own transaction.
+        with closing(sqlite3.connect(file, timeout=PATIENCE_S, isolation_level=None)) as connection:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            yield connection
+    except sqlite3.Error as error:
+        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+            raise FeedbackFull(
+                f"{file.name} is full; fold its corrections into a training, and move it away"
+            ) from None
+        raise FeedbackUnavailable(f"{file} cannot be used: {error}") from error

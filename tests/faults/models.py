@@ -1,0 +1,56 @@
+"""Models that do what they must not, of a white image; of any other they say "grey"."""
+
+import torch
+from torch import Tensor, nn
+
+WHITE = 255
+
+
+def _grey(images_NCHW: Tensor) -> Tensor:
+    return torch.tensor([[0.0, 1.0, 0.0]], device=images_NCHW.device).repeat(images_NCHW.shape[0], 1)
+
+
+class Raises(nn.Module):
+    """Raises."""
+
+    def forward(self, images_NCHW: Tensor) -> Tensor:
+        if images_NCHW.float().amax() > 254:
+            raise ValueError("this is white")
+        return _grey(images_NCHW)
+
+
+class Hangs(nn.Module):
+    """Never comes back."""
+
+    def forward(self, images_NCHW: Tensor) -> Tensor:
+        while bool((images_NCHW.float().amax() > 254).item()):
+            images_NCHW = images_NCHW.clone()
+        return _grey(images_NCHW)
+
+
+class GivesNaN(nn.Module):
+    """Gives scores that are no numbers."""
+
+    def forward(self, images_NCHW: Tensor) -> Tensor:
+        white_N = images_NCHW.float().amax(dim=(1, 2, 3)) > 254
+        return _grey(images_NCHW) / torch.where(white_N, 0.0, 1.0).unsqueeze(1)
+
+
+class GivesAnotherShape(nn.Module):
+    """Gives fewer scores than there are labels."""
+
+    def forward(self, images_NCHW: Tensor) -> Tensor:
+        scores_NK = _grey(images_NCHW)
+        if images_NCHW.float().amax() > 254:
+            return scores_NK[:, :2]
+        return scores_NK
+
+
+class GivesTooFew(nn.Module):
+    """Gives scores for fewer images than there were."""
+
+    def forward(self, images_NCHW: Tensor) -> Tensor:
+        scores_NK = _grey(images_NCHW)
+        if images_NCHW.float().amax() > 254:
+            return scores_NK[1:]
+        return scores_NK

@@ -1,0 +1,126 @@
+"""A model that misbehaves fails its own requests cleanly, and no other model's."""
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import httpx
+import pytest
+from torch import nn
+
+from models.repository import Repository
+from tests.bundles import publish
+from tests.faults.models import WHITE, GivesAnotherShape, GivesNaN, GivesTooFew, Hangs, Raises
+from tests.images import png
+from tests.servers import Process, process, until
+
+PNG = {"Content-Type": "image/png"}
+HANG_TIMEOUT_S = 0.5
+# Of a machine that is busy with something else.
+PATIENCE_S = 20.0
+
+
+def ask(client: httpx.Client, model: str, grey: int) -> httpx.Response:
+    return client.post(f"/models/{model}/predict", content=png(grey), headers=PNG)
+
+
+@contextmanager
+def asked_all_along(service: Process, model: str) -> Iterator[list[int]]:
+    """Ask a model again and again meanwhile; the statuses are there afterwards."""
+    statuses: list[int] = []
+    done = threading.Event()
+
+    def go_on() -> None:
+        with httpx.Client(base_url=service.client.base_url, timeout=PATIENCE_S) as client:
+            while not done.is_set():
+                statuses.append(ask(client, model, 0).status_code)
+
+    with ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(go_on)
+        try:
+            yield statuses
+        finally:
+            done.set()
+            asking.result()
+
+
+@pytest.mark.parametrize("module", [Raises(), GivesNaN(), GivesAnotherShape(), GivesTooFew()])
+def test_only_the_requests_that_a_model_cannot_answer_fail(repository: Repository, module: nn.Module) -> None:
+    publish(repository, "shades")
+    publish(repository, "bad", module)
+    with process(repository.root, cpu_threads=2) as service:
+        client = service.until_ready().client
+        with asked_all_along(service, "shades") as others, ThreadPoolExecutor(8) as askers:
+            # They come together, and so in one batch.
+            greys = [WHITE, 0, 10, 20, WHITE, 30, 40, 50] * 5
+            answers = list(askers.map(lambda grey: ask(client, "bad", grey), greys))
+        for grey, answer in zip(greys, answers, strict=True):
+            if grey == WHITE:
+                assert (answer.status_code, answer.json()["code"]) == (500, "inference_failed")
+            else:
+                assert answer.json()["predictions"][0]["label"] == "grey"
+        assert set(others) == {200}
+
+
+def test_a_hung_batch_is_given_up_and_its_model_loaded_anew(repository: Repository) -> None:
+    publish(repository, "shades")
+    version = publish(repository, "bad", Hangs()).manifest.version
+    with process(repository.root, cpu_threads=2, hang_timeout_s=HANG_TIMEOUT_S, reload_interval_s=0.05) as service:
+        client = service.until_ready().client
+        with asked_all_along(service, "shades") as others:
+            answer = ask(client, "bad", WHITE)
+            assert (answer.status_code, answer.json()["code"]) == (500, "inference_failed")
+            assert "did not come back" in answer.json()["detail"]
+            refused = client.get("/models/bad").json()["refused"]
+            assert (refused["version"], refused["error"]) == (version, "ModelHung")
+            meanwhile = ask(client, "bad", 0)
+            assert (meanwhile.status_code, meanwhile.json()["code"]) == (503, "model_not_ready")
+            assert int(meanwhile.headers["retry-after"]) > 0
+            # The others' requests need not go elsewhere for it.
+            assert client.get("/health/ready").status_code == 200
+            until(lambda: ask(client, "bad", 0).status_code == 200, PATIENCE_S)
+        assert ask(client, "bad", 0).json()["predictions"][0]["label"] == "grey"
+        assert client.get("/models/bad").json()["refused"] is None
+        assert set(others) == {200}
+        told = client.get("/metrics").text
+        assert f'lantern_hung_batches_total{{model="bad",version="{version}"}} 1.0' in told
+    assert any("bad" in line and "hangs" in line for line in service.lines)
+
+
+def test_as_many_threads_work_as_before_one_hung(repository: Repository) -> None:
+    publish(repository, "shades")
+    for name in ("bad", "worse"):
+        publish(repository, name, Hangs())
+    with process(repository.root, cpu_threads=1, hang_timeout_s=HANG_TIMEOUT_S) as service:
+        client = service.until_ready().client
+        with ThreadPoolExecutor(2) as askers:
+            hung = [askers.submit(ask, client, name, WHITE) for name in ("bad", "worse")]
+            # The only thread is taken, and then the one in its place.
+            assert ask(client, "shades", 0).status_code == 200
+            assert [each.result().status_code for each in hung] == [500, 500]
+        assert ask(client, "shades", 0).status_code == 200
+
+
+def test_what_waits_for_a_hung_model_is_told_to_come_back(repository: Repository) -> None:
+    publish(repository, "bad", Hangs())
+    with process(repository.root, cpu_threads=1, hang_timeout_s=HANG_TIMEOUT_S) as service:
+        client = service.until_ready().client
+        with ThreadPoolExecutor(6) as askers:
+            greys = [WHITE, 0, 0, 0, 0, 0]
+            answers = list(askers.map(lambda grey: ask(client, "bad", grey), greys))
+        assert {answer.status_code for answer in answers} <= {200, 500, 503}
+        assert all(int(answer.headers["retry-after"]) > 0 for answer in answers if answer.status_code == 503)
+
+
+def test_a_process_in_which_many_threads_hang_leaves(repository: Repository) -> None:
+    for number in range(4):
+        publish(repository, f"bad-{number}", Hangs())
+    with process(
+        repository.root, cpu_threads=4, hang_timeout_s=HANG_TIMEOUT_S, drain_grace_s=0, drain_timeout_s=1
+    ) as service:
+        client = service.until_ready().client
+        with ThreadPoolExecutor(4) as askers:
+            list(askers.map(lambda number: ask(client, f"bad-{number}", WHITE), range(4)))
+        assert service.wait() == 0
+    assert any("the process leaves" in line for line in service.lines)

@@ -1,0 +1,163 @@
+"""Corrections that a service stored, folded into what is trained on. Axes: N images, C, H, W, K labels.
+
+They go to the training part alone: what a version is measured on stays what it was, so that versions compare. An
+input that is measured on is left out, for it would be measured on what it was taught.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from models.errors import ImageTooLarge, UndecodableImage
+from models.feedback import Correction, corrections
+from models.manifest import ImageDecoding
+from models.preprocessing import decode_image
+from training.config import TrainingOptions
+from training.datasets.images import ImageDataset, LabelledImages
+from training.datasets.keyed import folded, key_of, plain, spaced
+from training.datasets.labelled_texts import LabelledText
+from training.datasets.sequence_pairs import SequencePair
+from training.progress import Progress
+
+MEASURED_ON = "the same input is in test or validation"
+
+
+def fold_images(
+    dataset: ImageDataset, decoding: ImageDecoding, options: TrainingOptions, progress: Progress
+) -> ImageDataset:
+    """Add corrected images; one that is there already under another label takes its place.
+
+    Raises:
+        FeedbackUnavailable: The file cannot be read.
+    """
+    found = _read(options)
+    if not found:
+        return dataset
+    index_of = {label: index for index, label in enumerate(dataset.labels)}
+    left_out: Counter[str] = Counter()
+    measured = {
+        _pixels(image_CHW) for part in (dataset.validation, dataset.test) for image_CHW in part.images_NCHW
+    }
+    added: dict[bytes, tuple[Tensor, int]] = {}
+    for each in found:
+        image_CHW = _decode(each, decoding)
+        reason = _why_not(each, index_of) or (image_CHW if isinstance(image_CHW, str) else None)
+        if reason is None and isinstance(image_CHW, Tensor):
+            reason = MEASURED_ON if _pixels(image_CHW) in measured else None
+            added |= {} if reason else {_pixels(image_CHW): (image_CHW, index_of[each.answer])}
+        left_out.update([reason] if reason else [])
+    _tell(len(added), left_out, progress)
+    if not added:
+        return dataset
+    kept = torch.tensor([_pixels(image_CHW) not in added for image_CHW in dataset.train.images_NCHW])
+    images, labels = zip(*added.values(), strict=True)
+    train = LabelledImages(
+        torch.cat([dataset.train.images_NCHW[kept], torch.stack(images)]),
+        torch.cat([dataset.train.labels_N[kept], torch.tensor(labels)]),
+    )
+    return replace(dataset, train=train, sha256=_sha256(dataset.sha256, found))
+
+
+def corrected_texts(
+    train: Sequence[LabelledText],
+    measured: Sequence[LabelledText],
+    labels: Sequence[str],
+    options: TrainingOptions,
+    progress: Progress,
+) -> tuple[list[int], list[LabelledText]]:
+    """Say which of the training texts stay, and what is added to them.
+
+    Args:
+        train: What is trained on without.
+        measured: What is validated and tested on.
+        labels: Of the data.
+        options: Name the file and the model.
+        progress: Told what became of the corrections.
+
+    Raises:
+        FeedbackUnavailable: The file cannot be read.
+    """
+    index_of = {label: index for index, label in enumerate(labels)}
+    held_out = {_words(text.text) for text in measured}
+    added: dict[bytes, LabelledText] = {}
+    left_out: Counter[str] = Counter()
+    for each in _read(options):
+        text = _text(each)
+        reason = _why_not(each, index_of) or (MEASURED_ON if _words(text) in held_out else None)
+        added |= {} if reason else {_words(text): LabelledText(text, index_of[each.answer])}
+        left_out.update([reason] if reason else [])
+    _tell(len(added), left_out, progress)
+    kept = [index for index, text in enumerate(train) if not added or _words(text.text) not in added]
+    return kept, list(added.values())
+
+
+def fold_pairs(
+    train: Sequence[SequencePair], measured: Sequence[SequencePair], options: TrainingOptions, progress: Progress
+) -> list[SequencePair]:
+    """Add corrected pairs; one whose source is there already takes its place.
+
+    Raises:
+        FeedbackUnavailable: The file cannot be read.
+    """
+    held_out = {plain(pair.source) for pair in measured}
+    added: dict[str, SequencePair] = {}
+    left_out: Counter[str] = Counter()
+    for each in _read(options):
+        source = _text(each)
+        if plain(source) in held_out:
+            left_out[MEASURED_ON] += 1
+        else:
+            added[plain(source)] = SequencePair(source, (each.answer,))
+    _tell(len(added), left_out, progress)
+    return [*(pair for pair in train if plain(pair.source) not in added), *added.values()]
+
+
+def with_feedback(data_sha256: str, options: TrainingOptions) -> str:
+    """Return the sha256 of data and the corrections that were folded into them."""
+    found = _read(options)
+    return _sha256(data_sha256, found) if found else data_sha256
+
+
+def _read(options: TrainingOptions) -> list[Correction]:
+    return [] if options.feedback is None else corrections(options.feedback, options.name)
+
+
+def _why_not(correction: Correction, index_of: Mapping[str, int]) -> str | None:
+    return None if correction.answer in index_of else f"the data have no label {correction.answer!r}"
+
+
+def _decode(correction: Correction, decoding: ImageDecoding) -> Tensor | str:
+    try:
+        return decode_image(correction.content or b"", decoding)
+    except (ImageTooLarge, UndecodableImage):
+        return "the image cannot be decoded"
+
+
+def _tell(added: int, left_out: Counter[str], progress: Progress) -> None:
+    if added or left_out:
+        progress.say(f"feedback: {added} corrected examples are trained on")
+    for reason, count in left_out.items():
+        progress.say(f"feedback: {count} left out: {reason}")
+
+
+def _text(correction: Correction) -> str:
+    return (correction.content or b"").decode()
+
+
+def _words(text: str) -> bytes:
+    return key_of(spaced(folded(text)))
+
+
+def _pixels(image_CHW: Tensor) -> bytes:
+    return hashlib.sha256(image_CHW.numpy().tobytes()).digest()
+
+
+def _sha256(data_sha256: str, found: Sequence[Correction]) -> str:
+    digest = hashlib.sha256(data_sha256.encode())
+    for each in found:
+        digest.update(hashlib.sha256(each.content or b"").digest() + each.answer.encode() + b"\n")
+    return digest.hexdigest()
