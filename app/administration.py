@@ -6,7 +6,8 @@ later, follow it.
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 
 import models.errors
 from app.errors import ModelNotFound, ModelNotReady, Refused, VersionNotFound
@@ -16,6 +17,8 @@ from models.repository import Repository
 
 logger = logging.getLogger(__name__)
 
+Result = TypeVar("Result")
+
 
 class Administration:
     """Makes changes, and waits until they are in force in this process. Used on the event loop only.
@@ -24,15 +27,18 @@ class Administration:
         repository: What is changed.
         registry: What is live.
         reloader: Takes changes over.
+        patience_s: How long to wait until one is in force.
     """
 
-    def __init__(self, repository: Repository, registry: Registry, reloader: Reloader) -> None:
+    def __init__(self, repository: Repository, registry: Registry, reloader: Reloader, patience_s: float) -> None:
         self._repository = repository
         self._registry = registry
         self._reloader = reloader
+        self._patience_s = patience_s
+        self._looks: set[asyncio.Task[None]] = set()
 
-    async def change(self, caller: str, name: str, what: str, call: Callable[[Repository], object]) -> None:
-        """Make a change.
+    async def change(self, caller: str, name: str, what: str, call: Callable[[Repository], Result]) -> Result:
+        """Make a change, and look at the repository anew.
 
         Args:
             caller: Who wants it, for the log.
@@ -43,10 +49,60 @@ class Administration:
         Raises:
             ModelNotFound, VersionNotFound: There is no such thing.
             Refused: The repository does not take it; nothing is changed.
+            ModelNotReady: It is made, and not in force yet.
         """
+        result = await self._write(call)
+        logger.info("%s had %s: %s", caller, name, what)
+        await self._in_force(name, self._reloader.look())
+        return result
+
+    async def make_current(self, caller: str, name: str, what: str, call: Callable[[Repository], str]) -> None:
+        """Make a change that makes a version the current one, and wait until that answers here.
+
+        Args:
+            caller: As of `change`.
+            name: As of `change`.
+            what: As of `change`.
+            call: Does it, and returns the version.
+
+        Raises:
+            ModelNotFound, VersionNotFound, Refused, ModelNotReady: As of `change`.
+        """
+        version = await self.change(caller, name, what, call)
+        await self._in_force(name, self._reloader.settled(name, version))
+        self._check_loaded(name, version)
+
+    async def load(self, caller: str, name: str) -> None:
+        """Have a model served, and wait until it is.
+
+        Args:
+            caller: Who wants it, for the log.
+            name: The model's.
+
+        Raises:
+            ModelNotFound: It is not there.
+            Refused: It cannot be loaded.
+            ModelNotReady: It is still being loaded.
+        """
+        self._reloader.retry(name)
+        await self.change(caller, name, "load", lambda repository: repository.load(name))
+        await self._in_force(name, self._reloader.settled(name))
+        if name not in self._registry.live:
+            self._check_loaded(name, None)
+
+    async def unload(self, caller: str, name: str) -> None:
+        """Have a model served no more; what was admitted is still answered.
+
+        Raises:
+            ModelNotFound: It is not there.
+            Refused: The repository does not take it.
+            ModelNotReady: It is not in force yet.
+        """
+        await self.change(caller, name, "unload", lambda repository: repository.unload(name))
+
+    async def _write(self, call: Callable[[Repository], Result]) -> Result:
         try:
-            # On a thread of its own: a publisher may hold the model for minutes.
-            await asyncio.to_thread(call, self._repository)
+            return await asyncio.to_thread(call, self._repository)
         except models.errors.ModelNotFound as error:
             raise ModelNotFound(str(error)) from None
         except models.errors.VersionNotFound as error:
@@ -55,36 +111,19 @@ class Administration:
             raise Refused(str(error)) from None
         except OSError as error:
             raise Refused(f"the models directory cannot be changed: {error.strerror}") from error
-        logger.info("%s had %s: %s", caller, name, what)
-        await self._reloader.look()
 
-    async def load(self, caller: str, name: str, patience_s: float) -> None:
-        """Have a model served, and wait until it is.
-
-        Args:
-            caller: Who wants it, for the log.
-            name: The model's.
-            patience_s: How long to wait.
-
-        Raises:
-            ModelNotFound: It is not there.
-            Refused: It cannot be loaded.
-            ModelNotReady: It is still being loaded.
-        """
-        await self.change(caller, name, "load", lambda repository: repository.load(name))
+    async def _in_force(self, name: str, waiting: Coroutine[Any, Any, None]) -> None:
+        """Wait for something that goes on if nobody waits for it any more."""
+        task = asyncio.create_task(waiting)
+        self._looks.add(task)
+        task.add_done_callback(self._looks.discard)
         try:
-            await asyncio.wait_for(self._reloader.settled(name), patience_s)
+            await asyncio.wait_for(asyncio.shield(task), self._patience_s)
         except TimeoutError:
-            raise ModelNotReady(f"{name} is still being loaded", LOADING_RETRY_AFTER_S) from None
+            detail = f"{name}: the change is made, and will be in force once what is loaded now is there"
+            raise ModelNotReady(detail, LOADING_RETRY_AFTER_S) from None
+
+    def _check_loaded(self, name: str, version: str | None) -> None:
         refusal = self._registry.refusals.get(name)
-        if refusal is not None and name not in self._registry.live:
+        if refusal is not None and version in (None, refusal.version):
             raise Refused(f"{name} {refusal.version or ''} could not be loaded: {refusal.error}: {refusal.detail}")
-
-    async def unload(self, caller: str, name: str) -> None:
-        """Have a model served no more; what was admitted is still answered.
-
-        Raises:
-            ModelNotFound: It is not there.
-            Refused: The repository does not take it.
-        """
-        await self.change(caller, name, "unload", lambda repository: repository.unload(name))

@@ -124,6 +124,11 @@ class Batcher:
         return len(self._open)
 
     @property
+    def running(self) -> int:
+        """Batches that run, or hang."""
+        return len(self._running)
+
+    @property
     def wait_s(self) -> float:
         """Seconds until what is admitted now is expected to be begun."""
         return self._crew.wait_s(self._clock(), light=self.light and self._decodes_lightly)

@@ -1,6 +1,8 @@
 """The memory that request bodies may take, all of them together. Used on the event loop only."""
 
 import asyncio
+from concurrent.futures import Future
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -52,15 +54,16 @@ class Loan:
         self._budget.held_bytes += count_bytes
         self.taken_bytes += count_bytes
 
-    def keep_until(self, work: asyncio.Future[Any]) -> None:
-        """Keep all of it until some work is done too, whoever still waits for that."""
+    def keep_until(self, work: Future[Any]) -> None:
+        """Keep all of it until some work of a thread is done too, or given up before it began."""
+        loop = asyncio.get_running_loop()
         self.__enter__()
-        work.add_done_callback(self._done)
 
-    def _done(self, work: asyncio.Future[Any]) -> None:
-        if not work.cancelled():
-            work.exception()  # Looked at: nobody may be left to be told.
-        self.__exit__(None, None, None)
+        def done(_work: Future[Any]) -> None:
+            with suppress(RuntimeError):  # The loop has stopped, and nobody borrows any more.
+                loop.call_soon_threadsafe(self.__exit__, None, None, None)
+
+        work.add_done_callback(done)
 
     def __enter__(self) -> Self:
         self._keepers += 1

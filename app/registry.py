@@ -93,7 +93,12 @@ class Registry:
 
         A model that is published later does not take a serving instance out of its load balancer while it loads.
         """
-        return self.looked and bool(self.live) and not self.missing
+        return self.looked and not self.missing and (bool(self.live) or self.only_unloaded)
+
+    @property
+    def only_unloaded(self) -> bool:
+        """Whether there are models, and each was unloaded; only a service that is asked can load them again."""
+        return bool(self.names) and self.names <= self.unloaded
 
     @property
     def missing(self) -> set[str]:

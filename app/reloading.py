@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
-from app.attempts import Attempts
+from app.attempts import FIRST_RETRY_S, Attempts
 from app.batching import Batcher
 from app.companions import Companions
 from app.drainage import Drainage
@@ -88,6 +88,8 @@ class Reloader:
         self._held: dict[str, Held] = {}
         self._behind = asyncio.Event()
         self._looking = asyncio.Lock()
+        # Served before, and since unloaded or withdrawn.
+        self._taken_out: set[str] = set()
         self._news = asyncio.Event()
         self._attempts = Attempts()
         self._drainage = Drainage()
@@ -96,7 +98,7 @@ class Reloader:
         )
 
     async def watch(self, interval_s: float) -> None:
-        """Look once, and then every `interval_s` seconds, or when the others went on; 0 looks only once."""
+        """Look once, and then every `interval_s` seconds, or when there is a reason; 0: only then."""
         while True:
             self._behind.clear()
             try:
@@ -104,15 +106,22 @@ class Reloader:
             except Exception:
                 # The watch must outlive whatever it meets: without it no later version would ever go live.
                 logger.exception("looking for new versions failed")
-            if not interval_s:
-                return
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._behind.wait(), interval_s)
+                await asyncio.wait_for(self._behind.wait(), interval_s or None)
 
-    async def settled(self, name: str) -> None:
-        """Wait until a model is live, or refused."""
-        while name not in self._registry.live and name not in self._registry.refusals:
+    def retry(self, name: str) -> None:
+        """Try at the next look what could not be loaded, however lately that was tried."""
+        self._forget_failure(name)
+
+    async def settled(self, name: str, version: str | None = None) -> None:
+        """Wait until a version of a model, or any if none is named, is the live one or refused."""
+        while not self._has_settled(name, version):
             await self._news.wait()
+
+    def _has_settled(self, name: str, version: str | None) -> bool:
+        live, refusal = self._registry.live.get(name), self._registry.refusals.get(name)
+        reached = {each for each in (live and live.manifest.version, refusal and refusal.version) if each}
+        return version in reached if version else live is not None or refusal is not None
 
     async def look(self) -> None:
         """Bring every model whose current version is not the live one up to date, and then the other versions.
@@ -158,10 +167,14 @@ class Reloader:
         name, version = model.manifest.name, model.manifest.version
         self._metrics.live.remove(name, version)
         self._drainage.add(model)
+        self._held = {of: held for of, held in self._held.items() if held.loaded is not model.loaded}
+        # Also where nobody looks for versions any more.
+        asyncio.get_running_loop().call_later(FIRST_RETRY_S, self._behind.set)
         if self._registry.live.get(name) is not model:
             self._companions.withdraw(model)
             return
         del self._registry.live[name]
+        self._taken_out.add(name)
         self._registry.hung.add(name)
         current = Current(version, model.loaded.bundle.manifest_sha256)
         self._note_refusal(name, current, Refusal.of(version, ModelHung.of(name, version)))
@@ -212,6 +225,7 @@ class Reloader:
     def _take_out(self, name: str) -> None:
         self._companions.forget(name)
         self._attempts.forget(name)
+        self._taken_out.add(name)
         for model in self._registry.take_all(name):
             self._metrics.live.remove(name, model.manifest.version)
             self._drainage.add(model)
@@ -257,7 +271,8 @@ class Reloader:
 
     def _is_behind(self, name: str, served: Current) -> bool:
         if name not in self._registry.live:
-            return True
+            # What was taken out comes back as what is current now.
+            return name not in self._taken_out and self._attempts.is_due(name, served)
         # What cannot be loaded here must not keep a later version from being tried.
         return not self._is_live(name, served) and self._attempts.is_due(name, served)
 
@@ -295,6 +310,7 @@ class Reloader:
             if companion is not None:  # The same version, and other bytes.
                 self._drainage.add(companion)
         before = self._registry.swap(name, live)
+        self._taken_out.discard(name)
         self._tell_news()
         self._companions.end_trial(name, version)
         self._forget_failure(name)

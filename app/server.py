@@ -58,6 +58,7 @@ class Server(uvicorn.Server):
             )
         )
         self._service: Service = app.state.service
+        self._service.on_lost = lambda: self._begin_to_leave(settings.drain_grace_s)
         self._settings = settings
         self._loop: asyncio.AbstractEventLoop | None = None
         self._leaving: asyncio.Task[None] | None = None

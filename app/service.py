@@ -3,6 +3,8 @@
 import asyncio
 import logging
 import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -36,6 +38,8 @@ logger = logging.getLogger(__name__)
 
 # Batches and decodes that nobody waits for any more have so long to come back.
 LAST_WORK_S = 5.0
+# Whoever administers waits so long for somebody who publishes.
+PUBLISHER_PATIENCE_S = 5.0
 # A model is warmed up beside those that serve on a quarter of a processor.
 WARM_UP_REST = 3.0
 CGROUP_CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")
@@ -56,15 +60,18 @@ class Service:
         self.keys = ApiKeys(settings.api_keys_file) if settings.api_keys_file else None
         self.admin_keys = ApiKeys(settings.admin_keys_file) if settings.admin_keys_file else None
         self.limiter = _limiter(settings)
+        self.pool = ThreadPoolExecutor(thread_name_prefix="request")
         self.budget = BodyBudget(settings.max_buffered_bytes // settings.workers)
         self.gate = Gate(self.metrics, settings.request_timeout_s)
         self.device = choose_device(settings.device)
-        self.repository = Repository(settings.models_dir)
+        self.repository = Repository(settings.models_dir, PUBLISHER_PATIENCE_S)
         self.registry = Registry(
             {"image": settings.default_image_model, "text": settings.default_text_model},
             siblings.required if siblings is not None else None,
         )
         self.leaving = False
+        # What serves it has it leave; by itself it can only say so.
+        self.on_lost: Callable[[], None] = lambda: logger.critical("nothing serves this, to leave with it")
         self._workers = Workers(settings.cpu_threads or max(1, available_cpus() // settings.workers))
         self._shadowing = Shadowing(self.registry, self.metrics)
         self.predictor = Predictor(self.registry, self.metrics, self._shadowing)
@@ -76,8 +83,17 @@ class Service:
             siblings,
             VersionPolicy.parse(settings.versions),
         )
-        self._hangs = HangWatch(self.registry, self.reloader, self._workers, self.metrics, settings.hang_timeout_s)
-        self.administration = Administration(self.repository, self.registry, self.reloader)
+        self._hangs = HangWatch(
+            self.registry,
+            self.reloader,
+            self._workers,
+            self.metrics,
+            settings.hang_timeout_s,
+            lambda: self.on_lost(),
+        )
+        self.administration = Administration(
+            self.repository, self.registry, self.reloader, settings.request_timeout_s
+        )
         self._watches: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -119,6 +135,7 @@ class Service:
         await asyncio.gather(*self._watches, return_exceptions=True)
         self.reloader.close()
         self._shadowing.close()
+        self.pool.shutdown(wait=False, cancel_futures=True)
         for batcher in self._batchers():
             batcher.close()
         self._workers.close()

@@ -214,15 +214,16 @@ class Workers:
         return threading.Thread(target=target, name=f"{self._name}-{name}", daemon=True)
 
     def _replace(self, own: int) -> None:
+        target = self._work_beside if own in self._beside else self._work
+        instead = self._thread(target, f"instead-{len(self._threads)}")
+        instead.start()
+        self._threads.append(instead)
         self._lost.add(own)
         del self._since_s[own]
         self._doing.pop(own, None)
         self._own.discard(own)
         self._wide.discard(own)
-        target = self._work_beside if own in self._beside else self._work
         self._beside.discard(own)
-        self._threads.append(self._thread(target, f"instead-{len(self._threads)}"))
-        self._threads[-1].start()
 
     def _wake(self, *, light: bool) -> None:
         if self._sleeping:

@@ -5,6 +5,7 @@ its log at each commit. Several processes may add to one file.
 """
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -70,6 +71,7 @@ class FeedbackStore:
             FeedbackUnavailable: It cannot be written.
         """
         with _open(self._file) as connection:
+            _log_ahead(connection)
             (page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
             connection.execute(f"PRAGMA max_page_count = {max(1, self._max_bytes // page_bytes)}")
             connection.execute(TABLE)
@@ -109,12 +111,23 @@ def corrections(file: Path, model: str) -> list[Correction]:
     return [each for each in found if last[each.kind, each.content] is each]
 
 
+def _log_ahead(connection: sqlite3.Connection) -> None:
+    """Have a file written ahead in a log; SQLite waits for nobody else who does so just now, so this does."""
+    give_up_s = time.monotonic() + PATIENCE_S
+    while connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > give_up_s:
+                raise
+            time.sleep(0.01)
+
+
 @contextmanager
 def _open(file: Path) -> Iterator[sqlite3.Connection]:
     try:
         # Each statement is its own transaction.
         with closing(sqlite3.connect(file, timeout=PATIENCE_S, isolation_level=None)) as connection:
-            connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
             yield connection
     except sqlite3.Error as error:

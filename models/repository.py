@@ -16,13 +16,14 @@ import fcntl
 import json
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TextIO
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -46,6 +47,8 @@ InputKind = Literal["image", "text"]
 
 DEFAULT_ROOT = Path("models/artifacts")
 UNLOADED_NAME = "UNLOADED"
+# Between two tries at a lock that somebody else holds.
+LOCK_INTERVAL_S = 0.05
 MODELS_DIR_VARIABLE = "LANTERN_MODELS_DIR"
 
 _name = TypeAdapter(ModelName)
@@ -80,10 +83,16 @@ class Staging:
 
 
 class Repository:
-    """Bundles on disk, below `root`."""
+    """Bundles on disk.
 
-    def __init__(self, root: Path) -> None:
+    Args:
+        root: Below it.
+        patience_s: How long to wait for another publisher of a name; None: as long as that takes.
+    """
+
+    def __init__(self, root: Path, patience_s: float | None = None) -> None:
         self.root = root
+        self._patience_s = patience_s
 
     def names(self) -> list[str]:
         """The names that have a current version, or may have one that cannot be seen; sorted.
@@ -161,7 +170,7 @@ class Repository:
         """
         directory = self._directory(name)
         self.check_writable(name)
-        with _locked(directory / ".lock"):
+        with _locked(directory / ".lock", self._patience_s):
             _sweep(directory)
             version = first_version_after(self.versions(name), now or datetime.now(UTC))
             staging = Staging(directory / f".staging-{uuid.uuid4().hex}", version)
@@ -200,7 +209,7 @@ class Repository:
             BundleError: It must not be loaded, with the reason; CURRENT stays as it is.
         """
         self._check_there(name)
-        with _locked(self._directory(name) / ".lock"):
+        with _locked(self._directory(name) / ".lock", self._patience_s):
             bundle = self.open(name, version)
             self._set_current(name, Current(version, bundle.manifest_sha256))
         return bundle
@@ -239,7 +248,7 @@ class Repository:
             BundleError: It must not be loaded, with the reason.
         """
         self._check_there(name)
-        with _locked(self._directory(name) / ".lock"):
+        with _locked(self._directory(name) / ".lock", self._patience_s):
             if self.current(name).version == version:
                 raise CandidateInvalid(f"{name} {version} is the current version; try another beside it")
             bundle = self.open(name, version)
@@ -257,7 +266,7 @@ class Repository:
             BundleError: It must not be loaded any more, with the reason; nothing is changed.
         """
         self._check_there(name)
-        with _locked(self._directory(name) / ".lock"):
+        with _locked(self._directory(name) / ".lock", self._patience_s):
             candidate = self.candidate(name)
             if candidate is None:
                 raise CandidateInvalid(f"no version of {name} is tried")
@@ -273,7 +282,7 @@ class Repository:
             CandidateInvalid: None is tried.
         """
         self._check_there(name)
-        with _locked(self._directory(name) / ".lock"):
+        with _locked(self._directory(name) / ".lock", self._patience_s):
             try:
                 candidate = self._read_candidate(name)
             except CandidateInvalid:
@@ -368,7 +377,7 @@ class Repository:
 
     def set_default(self, kind: InputKind, name: str) -> None:
         """Make a name the default for a kind of input."""
-        with _locked(self.root / ".lock"):
+        with _locked(self.root / ".lock", self._patience_s):
             table = json.dumps(self.defaults() | {kind: name}, indent=2)
             with whole_file(self.root / "defaults.json") as stream:
                 stream.write(f"{table}\n".encode())
@@ -443,11 +452,27 @@ def _sweep(directory: Path) -> None:
 
 
 @contextmanager
-def _locked(file: Path) -> Iterator[None]:
+def _locked(file: Path, patience_s: float | None) -> Iterator[None]:
     # The kernel drops the lock when its holder dies, however it dies.
     with file.open("a") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        if patience_s is None:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        else:
+            _lock_within(handle, patience_s)
         yield
+
+
+def _lock_within(handle: TextIO, patience_s: float) -> None:
+    give_up_s = time.monotonic() + patience_s
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > give_up_s:
+                raise NotWritable("somebody publishes this model just now; try again later") from None
+            time.sleep(LOCK_INTERVAL_S)
+        else:
+            return
 
 
 def _sync_tree(directory: Path) -> None:

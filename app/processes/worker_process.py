@@ -56,6 +56,8 @@ class WorkerServer(Server):
         handover: socket.socket,
     ) -> None:
         super().__init__(app, settings)
+        # The others serve on: nobody need be given the time to look elsewhere.
+        self._service.on_lost = lambda: self._begin_to_leave(0.0)
         self._siblings = siblings
         self._channel = channel
         self._control = control

@@ -1,16 +1,17 @@
 """POST /feedback: what should have been answered, for the next training."""
 
-import asyncio
 import binascii
 import logging
 from base64 import b64decode
+from functools import partial
 
 from fastapi import APIRouter, Request
 
 import models.errors
 from app.errors import InternalError, InvalidRequest, StorageFull, TextTooLong, UndecodableImage
 from app.registry import LiveModel
-from app.routes.json_body import body_of, read
+from app.routes.intake import intake
+from app.routes.json_body import body_of, parsed
 from app.routes.problems import documented
 from app.routes.service import ServiceOf
 from app.schemas import FeedbackRequest, Stored
@@ -34,21 +35,27 @@ BODIES = (FeedbackRequest,)
 )
 async def feedback(request: Request, service: ServiceOf) -> Stored:
     """Once this is answered, it is on the disk. With its input, `python -m training ... --feedback` learns it."""
-    asked = await read(request, service, FeedbackRequest)
-    model = service.registry.resolve(asked.model)
-    correction = Correction(
-        asked.request_id,
-        getattr(request.state, "caller", ""),
-        asked.model,
-        _answer(asked, model, service),
-        model.kind if asked.has_input else None,
-        _content(asked, model, service),
-    )
+    with intake(request, service) as taken:
+        asked = await parsed(taken, FeedbackRequest)
+        model = service.registry.resolve(asked.model)
+        sent = asked.image or asked.text or ""
+        taken.loan.take(len(sent))
+        correction = Correction(
+            asked.request_id,
+            getattr(request.state, "caller", ""),
+            asked.model,
+            _answer(asked, model, service),
+            model.kind if asked.has_input else None,
+            await taken.work(len(sent), partial(_content, asked, model, service)),
+        )
+        return Stored(id=await taken.on_thread(partial(_store, service, correction)))
+
+
+def _store(service: Service, correction: Correction) -> int:
     file = service.settings.feedback_file
     assert file is not None, "without a file there is no such route"  # noqa: S101
-    store = FeedbackStore(file, service.settings.feedback_max_bytes)
     try:
-        return Stored(id=await asyncio.to_thread(store.add, correction))
+        return FeedbackStore(file, service.settings.feedback_max_bytes).add(correction)
     except models.errors.FeedbackFull as error:
         raise StorageFull(str(error)) from None
     except models.errors.FeedbackUnavailable as error:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -40,7 +41,7 @@ def intake(request: Request, service: Service) -> Iterator["Intake"]:
         Cutoff() as cutoff,
         Deadline(deadline_s, partial(cutoff.cut, _body_came_late)) as deadline,
     ):
-        yield Intake(request, service.settings.max_body_bytes, loan, cutoff, deadline)
+        yield Intake(request, service.settings.max_body_bytes, service.pool, loan, cutoff, deadline)
 
 
 @dataclass(frozen=True)
@@ -48,12 +49,14 @@ class Intake:
     """One request that is taken in.
 
     Attributes:
+        pool: Of threads, for what would hold up the event loop.
         loan: The memory that is its.
         deadline: When its time is up.
     """
 
     request: Request
     max_body_bytes: int
+    pool: Executor
     loan: Loan
     cutoff: Cutoff
     deadline: Deadline
@@ -84,12 +87,14 @@ class Intake:
             size_bytes: Of what it is done to, about.
             job: The work.
         """
-        if size_bytes <= WORK_INLINE_BYTES:
-            return job()
-        work = asyncio.get_running_loop().run_in_executor(None, job)
-        # No thread can be cut off: what it works on is held until it ends.
+        return job() if size_bytes <= WORK_INLINE_BYTES else await self.on_thread(job)
+
+    async def on_thread(self, job: Callable[[], Result]) -> Result:
+        """Do a part of the request's work on a thread."""
+        work = self.pool.submit(job)
+        # No thread can be cut off: what it works on is held until it ends. Work that has not begun never does.
         self.loan.keep_until(work)
-        return await asyncio.shield(work)
+        return await asyncio.wrap_future(work)
 
     async def _receive(self) -> bytes:
         # The HTTP parser has seen to it that the header is a number.

@@ -6,7 +6,7 @@ from fastapi import Request
 from pydantic import BaseModel, ValidationError
 
 from app.errors import InvalidRequest, explain
-from app.routes.intake import intake
+from app.routes.intake import Intake, intake
 from app.service import Service
 
 Asked = TypeVar("Asked", bound=BaseModel)
@@ -22,12 +22,17 @@ async def read(request: Request, service: Service, kind: type[Asked]) -> Asked:
         BodyTooLarge, Overloaded, DeadlineExceeded, ClientDisconnected: As of any body.
     """
     with intake(request, service) as taken:
-        body = await taken.body()
-        try:
-            return await taken.work(len(body), lambda: kind.model_validate_json(body or b"{}"))
-        except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            raise InvalidRequest(explain(first)) from None
+        return await parsed(taken, kind)
+
+
+async def parsed(taken: Intake, kind: type[Asked]) -> Asked:
+    """The same of a request that is taken in."""
+    body = await taken.body()
+    try:
+        return await taken.work(len(body), lambda: kind.model_validate_json(body or b"{}"))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise InvalidRequest(explain(first)) from None
 
 
 def body_of(kind: type[BaseModel], *, required: bool) -> dict[str, Any]:

@@ -8,13 +8,14 @@ from fastapi import APIRouter
 
 from app.bodies import IMAGE_TYPES
 from app.comparison import compare
-from app.errors import ModelNotFound
+from app.errors import ModelNotFound, Overloaded
 from app.registry import LiveModel, Refusal
 from app.routes.health import refused
 from app.routes.problems import PROBLEMS
 from app.routes.service import ServiceOf
 from app.schemas import (
     CandidateInfo,
+    ComparedInfo,
     FailedVersion,
     ImageLimits,
     Metadata,
@@ -94,8 +95,15 @@ async def _candidate(service: Service, name: str) -> CandidateInfo | None:
         share=candidate.share,
         shadow=candidate.shadow,
         live=live,
-        compared=compare(await service.figures(), name, candidate.version),
+        compared=await _compared(service, name, candidate.version),
     )
+
+
+async def _compared(service: Service, name: str, version: str) -> ComparedInfo | None:
+    try:
+        return compare(await service.figures(), name, version)
+    except Overloaded:  # The other worker processes' part is not to be had now; the rest is true all the same.
+        return None
 
 
 def _live_fields(live: LiveModel, service: Service) -> dict[str, object]:

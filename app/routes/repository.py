@@ -43,7 +43,7 @@ async def index(request: Request, service: ServiceOf, _: Administrator) -> list[
 async def load(request: Request, service: ServiceOf, name: ModelPath, caller: Administrator) -> dict[str, str]:
     """Answers once its current version is warm; of one that is served already, at once."""
     await read(request, service, LoadRequest)
-    await service.administration.load(caller, name, service.settings.request_timeout_s)
+    await service.administration.load(caller, name)
     return {}
 
 

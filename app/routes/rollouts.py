@@ -9,6 +9,7 @@ from app.routes.open_inference import ModelPath
 from app.routes.problems import ADMINISTRATION, documented
 from app.routes.service import ServiceOf
 from app.schemas import CandidateRequest, ModelInfo, RollbackRequest
+from models.repository import Repository
 
 router = APIRouter(prefix="/admin/models/{name}", tags=[ADMINISTRATION])
 
@@ -47,7 +48,7 @@ async def stop(service: ServiceOf, name: ModelPath, caller: Administrator) -> Mo
 @router.post("/promote", summary="Make the candidate the current version", responses=_FAILURES)
 async def promote(service: ServiceOf, name: ModelPath, caller: Administrator) -> ModelInfo:
     """No request fails meanwhile."""
-    await service.administration.change(caller, name, "promote", lambda repository: repository.promote(name))
+    await service.administration.make_current(caller, name, "promote", lambda repository: repository.promote(name))
     return await describe(service, name)
 
 
@@ -57,10 +58,12 @@ async def promote(service: ServiceOf, name: ModelPath, caller: Administrator) ->
     responses=_FAILURES,
     openapi_extra=body_of(RollbackRequest, required=True),
 )
-async def roll_back(request: Request, service: ServiceOf, name: ModelPath, caller: Administrator) -> ModelInfo:
+async def make_current(request: Request, service: ServiceOf, name: ModelPath, caller: Administrator) -> ModelInfo:
     """An older one, or any that is there. No request fails meanwhile."""
     asked = await read(request, service, RollbackRequest)
-    await service.administration.change(
-        caller, name, f"roll back to {asked.version}", lambda repository: repository.rollback(name, asked.version)
-    )
+
+    def roll_back(repository: Repository) -> str:
+        return repository.rollback(name, asked.version).manifest.version
+
+    await service.administration.make_current(caller, name, f"roll back to {asked.version}", roll_back)
     return await describe(service, name)

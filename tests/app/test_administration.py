@@ -1,6 +1,7 @@
 """Load, unload, try, promote and roll back over HTTP: for administrators, and nobody else."""
 
 import logging
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -269,6 +270,48 @@ def test_every_worker_process_follows(repository: Repository, versions: tuple[st
         finally:
             for client in clients:
                 client.close()
+
+
+def test_a_model_that_was_unloaded_comes_back_as_what_is_current_then(
+    repository: Repository, versions: tuple[str, str], admin_keys: Path
+) -> None:
+    older, newer = versions
+    repository.rollback("shades", newer)
+    with process(repository.root, workers=2, reload_interval_s=0.05, admin_keys_file=admin_keys) as service:
+        client = service.until_ready().client
+        with httpx.Client(base_url=client.base_url, timeout=60) as other:
+            call(client, "POST", "/v2/repository/models/shades/unload")
+            until(lambda: {ask(each).status_code for each in (client, other)} == {404})
+            repository.rollback("shades", older)
+            # The one before is not even there any more.
+            shutil.rmtree(repository.root / "shades" / newer)
+            call(client, "POST", "/v2/repository/models/shades/load")
+            assert ask(client).json()["version"] == older
+            until(lambda: ask(other).json().get("version") == older)
+
+
+def test_who_publishes_is_not_waited_for_without_end(client: httpx.Client, repository: Repository) -> None:
+    with repository.staging("shades"):
+        problem = call(client, "DELETE", "/admin/models/shades/candidate", None, 409)
+    assert "somebody publishes" in problem["detail"]
+
+
+def test_a_model_that_was_repaired_is_loaded_at_once(
+    client: httpx.Client, repository: Repository, versions: tuple[str, str]
+) -> None:
+    file = repository.root / "shades" / versions[0] / "model.ts.pt"
+    whole = file.read_bytes()
+    call(client, "POST", "/v2/repository/models/shades/unload")
+    file.write_bytes(b"damaged")
+    call(client, "POST", "/v2/repository/models/shades/load", None, 400)
+    file.write_bytes(whole)
+    call(client, "POST", "/v2/repository/models/shades/load")
+    assert ask(client).status_code == 200
+
+
+def test_a_service_of_nothing_but_unloaded_models_can_be_asked(client: httpx.Client) -> None:
+    call(client, "POST", "/v2/repository/models/shades/unload")
+    assert client.get("/health/ready").status_code == 200
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import pytest
 
 from app.api_keys import line_of, new_key
 from models.feedback import Correction, FeedbackStore, corrections
+from models.feedback import _open as opened
 from models.repository import Repository
 from tests.bundles import publish_texts
 from tests.images import png
@@ -141,8 +142,20 @@ def test_what_is_acknowledged_outlives_a_kill_and_processes_share_the_file(shade
 
 def test_a_store_syncs_before_it_acknowledges(file: Path) -> None:
     FeedbackStore(file, 10**6).add(Correction("r", "", "shades", "light"))
-    with sqlite3.connect(file) as connection:
+    with opened(file) as connection:
+        # 2 is FULL: the log is synced at each commit.
+        assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_many_may_be_the_first(file: Path) -> None:
+    for attempt in range(20):
+        fresh = file.with_name(f"{attempt}.sqlite")
+        with ThreadPoolExecutor(8) as pool:
+            adding = [
+                pool.submit(FeedbackStore(fresh, 10**6).add, Correction("r", "", "m", "a")) for _ in range(8)
+            ]
+            assert sorted(each.result() for each in adding) == list(range(1, 9))
 
 
 def test_it_is_documented(client: httpx.Client) -> None:

@@ -124,3 +124,28 @@ def test_a_process_in_which_many_threads_hang_leaves(repository: Repository) -> 
             list(askers.map(lambda number: ask(client, f"bad-{number}", WHITE), range(4)))
         assert service.wait() == 0
     assert any("the process leaves" in line for line in service.lines)
+
+
+def test_a_worker_process_in_which_many_threads_hang_is_replaced(repository: Repository) -> None:
+    for number in range(4):
+        publish(repository, f"bad-{number}", Hangs())
+    publish(repository, "shades")
+    with process(
+        repository.root, workers=2, cpu_threads=4, hang_timeout_s=HANG_TIMEOUT_S, drain_timeout_s=1
+    ) as service:
+        client = service.until_ready().client
+        # One after the other over one connection, and so all in one of the two.
+        with httpx.Client(base_url=client.base_url, timeout=PATIENCE_S) as own:
+            for number in range(4):
+                assert ask(own, f"bad-{number}", WHITE).status_code == 500
+        until(lambda: any("the process leaves" in line for line in service.lines), PATIENCE_S)
+        until(lambda: any("it is replaced" in line for line in service.lines), PATIENCE_S)
+        until(lambda: sum(ask(client, "shades", 0).status_code == 200 for _ in range(5)) == 5, PATIENCE_S)
+
+
+def test_where_nobody_looks_for_versions_a_hung_model_is_loaded_anew_too(repository: Repository) -> None:
+    publish(repository, "bad", Hangs())
+    with process(repository.root, cpu_threads=2, hang_timeout_s=HANG_TIMEOUT_S, reload_interval_s=0) as service:
+        client = service.until_ready().client
+        assert ask(client, "bad", WHITE).status_code == 500
+        until(lambda: ask(client, "bad", 0).status_code == 200, PATIENCE_S)

@@ -111,8 +111,8 @@ def test_corrected_texts_take_the_place_of_the_same_text(file: Path) -> None:
 
 def test_corrected_pairs_take_the_place_of_the_same_source(file: Path) -> None:
     store(file, "K AE T", b"cat", model="spell")
-    store(file, "D AO G", b"dog", model="spell")
+    store(file, "D AO G", b"DOG", model="spell")
     train = [SequencePair("cat", ("S AE T", "K AH T")), SequencePair("hen", ("HH EH N",))]
     options = PairTableOptions(data=Path("x.csv"), name="spell", feedback=file)
-    folded = fold_pairs(train, [SequencePair("dog", ("D AA G",))], options, Said())
+    folded = fold_pairs(train, [SequencePair("dog", ("D AA G",))], str.casefold, options, Said())
     assert folded == [SequencePair("hen", ("HH EH N",)), SequencePair("cat", ("K AE T",))]

@@ -6,8 +6,10 @@ input that is measured on is left out, for it would be measured on what it was t
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -18,7 +20,7 @@ from models.manifest import ImageDecoding
 from models.preprocessing import decode_image
 from training.config import TrainingOptions
 from training.datasets.images import ImageDataset, LabelledImages
-from training.datasets.keyed import folded, key_of, plain, spaced
+from training.datasets.keyed import folded, key_of, spaced
 from training.datasets.labelled_texts import LabelledText
 from training.datasets.sequence_pairs import SequencePair
 from training.progress import Progress
@@ -96,24 +98,35 @@ def corrected_texts(
 
 
 def fold_pairs(
-    train: Sequence[SequencePair], measured: Sequence[SequencePair], options: TrainingOptions, progress: Progress
+    train: Sequence[SequencePair],
+    measured: Sequence[SequencePair],
+    seen_as: Callable[[str], str],
+    options: TrainingOptions,
+    progress: Progress,
 ) -> list[SequencePair]:
     """Add corrected pairs; one whose source is there already takes its place.
+
+    Args:
+        train: What is trained on without.
+        measured: What is validated and tested on.
+        seen_as: What the model will see of a source: two that it cannot tell apart are the same.
+        options: Name the file and the model.
+        progress: Told what became of the corrections.
 
     Raises:
         FeedbackUnavailable: The file cannot be read.
     """
-    held_out = {plain(pair.source) for pair in measured}
+    held_out = {seen_as(pair.source) for pair in measured}
     added: dict[str, SequencePair] = {}
     left_out: Counter[str] = Counter()
     for each in _read(options):
         source = _text(each)
-        if plain(source) in held_out:
+        if seen_as(source) in held_out:
             left_out[MEASURED_ON] += 1
         else:
-            added[plain(source)] = SequencePair(source, (each.answer,))
+            added[seen_as(source)] = SequencePair(source, (each.answer,))
     _tell(len(added), left_out, progress)
-    return [*(pair for pair in train if plain(pair.source) not in added), *added.values()]
+    return [*(pair for pair in train if seen_as(pair.source) not in added), *added.values()]
 
 
 def with_feedback(data_sha256: str, options: TrainingOptions) -> str:
@@ -122,8 +135,14 @@ def with_feedback(data_sha256: str, options: TrainingOptions) -> str:
     return _sha256(data_sha256, found) if found else data_sha256
 
 
-def _read(options: TrainingOptions) -> list[Correction]:
-    return [] if options.feedback is None else corrections(options.feedback, options.name)
+def _read(options: TrainingOptions) -> Sequence[Correction]:
+    return () if options.feedback is None else _read_once(options.feedback, options.name)
+
+
+@cache
+def _read_once(file: Path, model: str) -> Sequence[Correction]:
+    # Once a run: a service may write on, and what is recorded of the data must be what is trained on.
+    return corrections(file, model)
 
 
 def _why_not(correction: Correction, index_of: Mapping[str, int]) -> str | None:

@@ -60,7 +60,8 @@ def build(dataset: PairDataset, options: Seq2SeqOptions, progress: Progress) -> 
             train=_some(dataset.train, options.limit, options.seed),
             test=_some(dataset.test, options.limit, options.seed),
         )
-    train = fold_pairs(dataset.train, [*dataset.validation, *dataset.test], options, progress)
+    measured = [*dataset.validation, *dataset.test]
+    train = fold_pairs(dataset.train, measured, _seen_as(options), options, progress)
     dataset = replace(dataset, train=train, sha256=with_feedback(dataset.sha256, options))
     progress.say(f"{len(dataset.train)} pairs to train on")
     source_rules = train_tokenizer(
@@ -81,7 +82,7 @@ def build(dataset: PairDataset, options: Seq2SeqOptions, progress: Progress) -> 
     return TextToText(dataset, source_rules, target_rules, network, options)
 
 
-def _seen_as(options: PairTableOptions) -> Callable[[str], str]:
+def _seen_as(options: Seq2SeqOptions) -> Callable[[str], str]:
     """Return what the tokenizer leaves of a source: two of which it leaves the same are one to the network."""
     cased = folded if options.lowercase else plain
     return (lambda source: spaced(cased(source))) if options.tokens == "words" else cased
