@@ -111,12 +111,13 @@ def _count(counted: Counter[str], frame: FrameType, event: str, _argument: objec
 
 def of_a_service(repository: Repository, body: bytes, content_type: bytes) -> dict[str, float]:
     async def run() -> dict[str, float]:
-        settings = {"models_dir": repository.root, "port": 0, "cpu_threads": 1, "reload_interval_s": 0}
+        settings = {"models_dir": repository.root, "port": 0, "cpu_threads": 1}
+        settings |= {"reload_interval_s": 0, "hang_timeout_s": 0}  # Nothing else is done meanwhile.
         app = create_app(Settings.model_validate(settings))
         service = app.state.service
         service.start()
         try:
-            await asyncio.gather(*service._watches)  # It looks for models only once.
+            await service.reloader.look()
             return await counted(app, body, content_type)
         finally:
             await service.stop()
