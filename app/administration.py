@@ -68,6 +68,7 @@ class Administration:
         Raises:
             ModelNotFound, VersionNotFound, Refused, ModelNotReady: As of `change`.
         """
+        self._reloader.retry(name)
         version = await self.change(caller, name, what, call)
         await self._in_force(name, self._reloader.settled(name, version))
         self._check_loaded(name, version)

@@ -168,8 +168,8 @@ class Reloader:
         self._metrics.live.remove(name, version)
         self._drainage.add(model)
         self._held = {of: held for of, held in self._held.items() if held.loaded is not model.loaded}
-        # Also where nobody looks for versions any more.
-        asyncio.get_running_loop().call_later(FIRST_RETRY_S, self._behind.set)
+        # Also where nobody looks for versions any more; a little after it is due.
+        asyncio.get_running_loop().call_later(1.1 * FIRST_RETRY_S, self._behind.set)
         if self._registry.live.get(name) is not model:
             self._companions.withdraw(model)
             return

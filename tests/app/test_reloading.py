@@ -189,8 +189,14 @@ def test_damaged_defaults_keep_those_of_before(shades: Repository, serve: Serve)
 
 def test_with_reloading_off_only_the_start_looks(shades: Repository, serve: Serve) -> None:
     running = serve(reload_interval_s=0).until_ready()
-    (watch,) = running.service._watches
-    until(watch.done)
     first = running.client.get("/models/shades").json()["version"]
+    looks: list[None] = []
+
+    async def look() -> None:
+        looks.append(None)
+
+    running.service.reloader.look = look  # type: ignore[method-assign]
     publish(shades, "shades")
-    assert running.client.get("/models/shades").json()["version"] == first
+    for _ in range(20):
+        assert running.client.get("/models/shades").json()["version"] == first
+    assert looks == []
