@@ -12,6 +12,17 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from app.gate import Gate
 
+# Of a request line and its headers. Proxies and servers allow 8 to 64 KiB.
+MOST_HEAD_BYTES = 65_536
+# From a connection's beginning, or a request's first byte, to the end of its headers.
+HEAD_WITHIN_S = 10.0
+
+TOO_LARGE = (
+    b"HTTP/1.1 431 Request Header Fields Too Large",
+    f"the request line and headers are over {MOST_HEAD_BYTES} bytes; send less",
+)
+TOO_SLOW = (b"HTTP/1.1 408 Request Timeout", f"the headers did not come within {HEAD_WITHIN_S:g} s")
+
 
 class Connection(Protocol):
     """What a request finds in its state, under `connection`."""
@@ -32,6 +43,10 @@ class RequestProtocol(HttpToolsProtocol):
     def __init__(self, gate: Gate | None = None, **options: Any) -> None:  # noqa: ANN401 (uvicorn's own)
         super().__init__(**options)
         self._gate = gate
+        # Since when the headers of a request are waited for, and how much of them came before what came last.
+        self._head_since_s: float | None = None
+        self._head_bytes = 0
+        self._in_head = self._head_began = False
         self._tell_lost: Callable[[], None] | None = None
 
     def when_lost(self, tell: Callable[[], None]) -> None:
@@ -45,6 +60,50 @@ class RequestProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
         super().connection_made(cast(asyncio.Transport, transport))
+        self._head_since_s = time.monotonic()
+
+    def data_received(self, data: bytes) -> None:
+        """Read; headers only up to a limit, which the parser does not set."""
+        super().data_received(data)
+        if self._head_since_s is None:
+            return
+        # Of the bytes that a head began in, most may be of the request before.
+        self._head_bytes = 0 if self._head_began else self._head_bytes + len(data)
+        self._head_began = False
+        if self._head_bytes > MOST_HEAD_BYTES:
+            self._end_with(*TOO_LARGE)
+
+    def on_message_begin(self) -> None:
+        """Begin to read a request's headers."""
+        super().on_message_begin()
+        if self._head_since_s is None:
+            self._head_since_s = time.monotonic()
+        self._in_head = self._head_began = True
+
+    def end_if_slow(self, now_s: float) -> None:
+        """End the connection if its client takes too long to send a request's headers.
+
+        Args:
+            now_s: On the monotonic clock.
+        """
+        if self._head_since_s is None or now_s - self._head_since_s <= HEAD_WITHIN_S:
+            return
+        if self._in_head:
+            self._end_with(*TOO_SLOW)
+        else:  # Who has asked nothing is told nothing, and may be about to ask.
+            self.transport.close()
+
+    def _end_with(self, status_line: bytes, why: str) -> None:
+        if self.transport.is_closing():
+            return
+        if self.cycle is not None and not self.cycle.response_complete:
+            # It sent this before it had its last answer, which nothing can be written into.
+            self.transport.abort()
+            return
+        body = why.encode()
+        head = b"content-type: text/plain\r\ncontent-length: %d\r\nconnection: close\r\n" % len(body)
+        self.transport.write(b"\r\n".join([status_line, head, body]))
+        self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End."""
@@ -54,6 +113,7 @@ class RequestProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Begin a request, or refuse it."""
+        self._head_since_s, self._in_head = None, False
         state = self.scope["state"]
         state["connection"] = self
         # One that its client sent before it had its last answer waits for that: the server keeps nobody waiting.

@@ -34,6 +34,8 @@ logger = logging.getLogger(__name__)
 LAST_BYTES_S = 5
 # Batches, decodes and loads that nobody waits for any more have so long to come back.
 LAST_WORK_S = 1.0
+# uvicorn's own.
+TICKS_PER_S = 10
 
 
 class Server(uvicorn.Server):
@@ -86,6 +88,15 @@ class Server(uvicorn.Server):
             return
         grace_s = self._settings.drain_grace_s if sig == signal.SIGTERM else 0.0
         self._loop.call_soon_threadsafe(self._begin_to_leave, grace_s)
+
+    async def on_tick(self, counter: int) -> bool:
+        """Do what is to be done ten times a second, and once; return whether it is time to exit."""
+        if counter % TICKS_PER_S == 0:
+            now_s = time.monotonic()
+            for connection in list(self.server_state.connections):
+                if isinstance(connection, RequestProtocol):
+                    connection.end_if_slow(now_s)
+        return await super().on_tick(counter)
 
     async def main_loop(self) -> None:
         """Run until it is time to exit."""
