@@ -33,7 +33,8 @@ def asked_all_along(service: Process, model: str) -> Iterator[list[int]]:
 
     def go_on() -> None:
         with httpx.Client(base_url=service.client.base_url, timeout=PATIENCE_S) as client:
-            while not done.is_set():
+            # At least once, however soon the rest is done.
+            while not statuses or not done.is_set():
                 statuses.append(ask(client, model, 0).status_code)
 
     with ThreadPoolExecutor(1) as pool:
