@@ -85,7 +85,9 @@ class Shadowing:
         if candidate is None or candidate is model:
             return
         try:
-            self._copy(candidate, model, items, outcomes, seconds)
+            answered = _answered(model, items, outcomes)
+            if answered:
+                self._queue(Copy(candidate, answered, seconds, sum(_bytes(each.item) for each in answered)))
         except Exception:
             # Whoever was answered has nothing to do with it.
             logger.exception("a request could not be copied to %s", candidate.manifest.version)
@@ -96,28 +98,12 @@ class Shadowing:
         if self._working is not None:
             self._working.cancel()
 
-    def _copy(
-        self,
-        candidate: LiveModel,
-        model: LiveModel,
-        items: Sequence[Item | ServingError],
-        outcomes: Sequence[Prediction | Raw | ServingError],
-        seconds: float,
-    ) -> None:
-        answered = [
-            Answered(item, *_best(outcome, model))
-            for item, outcome in zip(items, outcomes, strict=True)
-            if isinstance(item, Item) and not isinstance(outcome, ServingError)
-        ]
-        if not answered:
-            return
-        size_bytes = sum(_bytes(each.item) for each in answered)
-        copy = Copy(candidate, answered, seconds, size_bytes)
-        if len(self._waiting) >= MOST_WAITING or self._held_bytes + size_bytes > MOST_BYTES:
+    def _queue(self, copy: Copy) -> None:
+        if len(self._waiting) >= MOST_WAITING or self._held_bytes + copy.size_bytes > MOST_BYTES:
             self._skip(copy)
             return
         self._waiting.append(copy)
-        self._held_bytes += size_bytes
+        self._held_bytes += copy.size_bytes
         if self._working is None or self._working.done():
             self._working = asyncio.create_task(self._work())
 
@@ -173,6 +159,16 @@ class Shadowing:
 
     def _count(self, candidate: LiveModel, result: str) -> None:
         self._metrics.shadow_items.count(candidate.manifest.name, candidate.manifest.version, result)
+
+
+def _answered(
+    model: LiveModel, items: Sequence[Item | ServingError], outcomes: Sequence[Prediction | Raw | ServingError]
+) -> list[Answered]:
+    return [
+        Answered(item, *_best(outcome, model))
+        for item, outcome in zip(items, outcomes, strict=True)
+        if isinstance(item, Item) and not isinstance(outcome, ServingError)
+    ]
 
 
 def _best(outcome: Prediction | Raw, model: LiveModel) -> tuple[str, float]:
