@@ -8,7 +8,7 @@ UV_VERSION := 0.13.9
 ARTIFACTS := $(or $(LANTERN_MODELS_DIR),models/artifacts)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data train serve test check soak bench bench-all format lock clean
+.PHONY: help setup data train serve test check audit soak bench bench-all format lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -37,11 +37,17 @@ test: data ## Run every test, with coverage
 	$(BIN)/python -m coverage erase
 	$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
 
-check: setup ## Lint, format, types, import rules
+check: setup ## Lint, format, types, import rules, no secrets
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	@# Long hexadecimal numbers are sha256 sums here.
+	git ls-files -z | xargs -0 $(BIN)/detect-secrets-hook --disable-plugin HexHighEntropyString
+
+audit: setup ## Look for known vulnerabilities in the locked dependencies; asks the advisory service of PyPI
+	@for each in app training dev; do echo "requirements/$$each.txt"; \
+	  $(BIN)/pip-audit --strict --progress-spinner off --disable-pip --require-hashes -r requirements/$$each.txt || exit 1; done
 
 soak: setup ## The fault tests, long: ten thousand hostile requests and more
 	LANTERN_FAULTS=long $(BIN)/python -m pytest --no-cov tests/faults
