@@ -102,7 +102,7 @@ class RequestProtocol(HttpToolsProtocol):
             return
         body = why.encode()
         head = b"content-type: text/plain\r\ncontent-length: %d\r\nconnection: close\r\n" % len(body)
-        self.transport.write(b"\r\n".join([status_line, head, body]))
+        self.transport.write(b"\r\n".join([status_line, *self._default_headers(), head, body]))
         self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -135,13 +135,15 @@ class RequestProtocol(HttpToolsProtocol):
         self._tell_lost = None
         super().on_response_complete()
 
+    def _default_headers(self) -> list[bytes]:
+        return [b"%s: %s" % named for named in self.server_state.default_headers]
+
     def _refuse(self, gate: Gate) -> None:
         keeps = self.parser.should_keep_alive()
         head, body = gate.refusal(self.url.decode("latin-1"), self.headers)
-        lines = [b"HTTP/1.1 503 Service Unavailable\r\n"]
-        lines += [b"%s: %s\r\n" % named for named in self.server_state.default_headers]
-        lines += [head, b"\r\n" if keeps else b"connection: close\r\n\r\n", body]
-        self.transport.write(b"".join(lines))
+        lines = [b"HTTP/1.1 503 Service Unavailable", *self._default_headers()]
+        lines.append(head + (b"\r\n" if keeps else b"connection: close\r\n\r\n") + body)
+        self.transport.write(b"\r\n".join(lines))
         # What is left of its body is read, and dropped.
         self.cycle = cast(RequestResponseCycle, ANSWERED)
         if not keeps:

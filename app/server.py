@@ -37,6 +37,15 @@ LAST_WORK_S = 1.0
 # uvicorn's own.
 TICKS_PER_S = 10
 
+# Of every answer, after OWASP's advice for REST: what a browser must not do with it. No policy for scripts: the
+# page of the OpenAPI document loads its own, and nothing else here is a page.
+HEADERS = [
+    ("X-Content-Type-Options", "nosniff"),
+    ("Cache-Control", "no-store"),
+    ("Content-Security-Policy", "frame-ancestors 'none'"),
+    ("Referrer-Policy", "no-referrer"),
+]
+
 
 class Server(uvicorn.Server):
     """uvicorn, draining before it exits.
@@ -54,6 +63,7 @@ class Server(uvicorn.Server):
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                headers=HEADERS,
                 # It would take connections from the protocol that counts them, where a library for it is found.
                 ws="none",
                 timeout_graceful_shutdown=LAST_BYTES_S,

@@ -67,10 +67,18 @@ class Process:
         self._listening = threading.Event()
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
-        assert self._listening.wait(PATIENCE_S), "the service never listened"
+        if not self._listening.wait(PATIENCE_S):
+            popen.kill()
+            raise AssertionError("the service never listened")
         found = next(filter(None, (LISTENING.search(line) for line in self.lines)), None)
         assert found, "\n".join(self.lines)
         self.client = httpx.Client(base_url=f"http://127.0.0.1:{found[1]}", timeout=PATIENCE_S)
+
+    @property
+    def port(self) -> int:
+        port = self.client.base_url.port
+        assert port is not None
+        return port
 
     def until_ready(self) -> "Process":
         until(lambda: self.client.get("/health/ready").status_code == 200)

@@ -59,6 +59,7 @@ def test_too_many_in_small_pieces_are_told_why(port: int) -> None:
             received = connection.recv(65_536) if readable else b""
     assert received.startswith(b"HTTP/1.1 431 ")
     assert b"over 65536 bytes" in received
+    assert b"x-content-type-options: nosniff" in received
 
 
 def test_many_headers_within_the_limit_are_taken(port: int) -> None:

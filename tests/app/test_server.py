@@ -157,3 +157,40 @@ def test_requests_that_are_none_take_no_place_among_those_that_wait(shades: Repo
             while client.recv(10_000):
                 pass
     assert running.service.gate.enter() == 1
+
+
+def headers_of(running: Running, request: bytes) -> tuple[int, dict[str, str]]:
+    with socket.create_connection(("127.0.0.1", running.port), timeout=60) as client:
+        client.sendall(request)
+        received = b""
+        while b"\r\n\r\n" not in received:
+            received += client.recv(65_536)
+    status_line, *lines = received.partition(b"\r\n\r\n")[0].decode().split("\r\n")
+    return int(status_line.split()[1]), {
+        name.lower(): value for name, _, value in (x.partition(": ") for x in lines)
+    }
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n", 200),
+        (b"GET /docs HTTP/1.1\r\nHost: x\r\n\r\n", 200),
+        (b"GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n", 404),
+        (b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n", 503),
+        (b"this is not HTTP\r\n\r\n", 400),
+    ],
+    ids=["an answer", "a page", "an error", "a refusal at the gate", "no request"],
+)
+def test_every_answer_says_what_a_browser_must_not_do_with_it(
+    shades: Repository, serve: Serve, request_: bytes, status: int
+) -> None:
+    running = serve().until_ready()
+    make_slow(running)
+    found, headers = headers_of(running, request_)
+    assert found == status
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["cache-control"] == "no-store"
+    assert headers["content-security-policy"] == "frame-ancestors 'none'"
+    assert headers["referrer-policy"] == "no-referrer"
+    assert "server" not in headers

@@ -1,0 +1,134 @@
+"""More is asked than can be answered: as much is answered as ever, in time, and the rest is told so at once."""
+
+import shutil
+import statistics
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import httpx
+import pytest
+import torch
+from torch import Tensor, nn
+from torchvision.models import resnet18
+
+from benchmarks.load import Outcome, Pattern, allow_connections, load, post
+from models.repository import Repository
+from tests.bundles import decoding, publish
+from tests.faults import LONG
+from tests.faults.figures import Figures
+from tests.faults.memory import resident_mb
+from tests.servers import ROOT, Process, process
+
+pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="the load client needs a C compiler")
+
+JPEG = "image/jpeg"
+PHOTOGRAPH = (ROOT / "docs" / "images" / "china.jpg").read_bytes()
+SIDE = 224
+DEADLINE_MS = 500.0
+TIMEOUT = {"X-Request-Timeout-Ms": f"{DEADLINE_MS:.0f}"}
+SECONDS = 30.0 if LONG else 4.0
+CAPACITY_S = 10.0 if LONG else 2.0
+WARM_UP_S = 2.0
+CONNECTIONS = 32
+# Of the admitted, that may come late or be told that they cannot be in time any more.
+MOST_LATE = 0.01
+# Of a short run on a machine that does other things too, less can be said.
+LEAST_GOODPUT = 0.9 if LONG else 0.5
+MOST_REFUSAL_MS = 50.0 if LONG else DEADLINE_MS
+MOST_GROWTH = 0.03 if LONG else 0.2
+
+
+class Photographs(nn.Module):
+    """ResNet-18, untrained: some ten milliseconds of work."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = resnet18(num_classes=3)
+
+    def forward(self, images_NCHW: Tensor) -> Tensor:
+        return torch.softmax(self.net(images_NCHW.float() / 255), dim=1)
+
+
+@dataclass(frozen=True)
+class Overload:
+    """What came of a load, beside what the service did before and after it when asked no more than it can do."""
+
+    capacity_per_s: float
+    outcome: Outcome
+    refusals: list[httpx.Response]
+    growth: float
+
+    @property
+    def goodput(self) -> float:
+        return self.outcome.goodput_per_s / self.capacity_per_s
+
+    @property
+    def late(self) -> float:
+        """The share of the admitted that had no answer in time."""
+        admitted = self.outcome.begun - self.outcome.refused
+        return 1 - self.outcome.in_time / admitted
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    repository = Repository(tmp_path_factory.mktemp("overload") / "artifacts")
+    publish(repository, "photographs", Photographs(), decode=decoding(color="RGB", size=(SIDE, SIDE)))
+    # Its own number of threads: that of the processors.
+    with process(repository.root, cpu_threads=0, log_level="info") as started:
+        started.until_ready()
+        # Until allocators have what the busiest moments take.
+        overload(started, 5)
+        yield started
+
+
+def overload(service: Process, times: float) -> Overload:
+    before_mb = resident_mb(service.popen.pid)
+    before = capacity(service.port)
+    with ThreadPoolExecutor(1) as pool:
+        pattern = Pattern(
+            connections=allow_connections(),
+            seconds=SECONDS,
+            warmup_s=WARM_UP_S,
+            rate=times * before,
+            deadline_ms=DEADLINE_MS,
+        )
+        loading = pool.submit(load, service.port, [post("/predict", PHOTOGRAPH, JPEG, TIMEOUT)], pattern)
+        refusals = []
+        while not loading.done():
+            answer = service.client.post("/predict", content=PHOTOGRAPH, headers={"Content-Type": JPEG, **TIMEOUT})
+            if answer.status_code != httpx.codes.OK:
+                refusals.append(answer)
+        outcome = loading.result()
+    growth = resident_mb(service.popen.pid) / before_mb - 1
+    return Overload(statistics.mean((before, capacity(service.port))), outcome, refusals, growth)
+
+
+def capacity(port: int) -> float:
+    pattern = Pattern(connections=CONNECTIONS, seconds=CAPACITY_S, warmup_s=1)
+    return load(port, [post("/predict", PHOTOGRAPH, JPEG)], pattern).per_s
+
+
+@pytest.mark.parametrize("times", [1, 2, 5])
+def test_as_much_is_answered_in_time_as_ever(service: Process, figures: Figures, times: int) -> None:
+    found = overload(service, times)
+    outcome = found.outcome
+    wanted = f"goodput at least {LEAST_GOODPUT:.0%} of capacity; " if times > 1 else ""
+    figures.tell(
+        f"ResNet-18 asked at {times} times its capacity, deadline {DEADLINE_MS:.0f} ms, {SECONDS:.0f} s",
+        f"{wanted}99 % of the admitted in time; every refusal a 503 with Retry-After within "
+        f"{MOST_REFUSAL_MS:.0f} ms; memory within {MOST_GROWTH:.0%}",
+        f"goodput {found.goodput:.0%} of {found.capacity_per_s:.0f}/s; p99 {outcome.accepted_ms.p99 or 0:.0f} ms, "
+        f"{found.late:.2%} of the admitted late; {outcome.refused} refused, p99 "
+        f"{outcome.refused_ms.p99 or 0:.1f}, max {outcome.refused_ms.max or 0:.1f} ms; "
+        f"memory {found.growth:+.1%}; statuses {outcome.statuses}",
+    )
+    assert set(outcome.statuses) <= {200, 503, 504}
+    assert outcome.broken == outcome.unanswered == 0
+    for refusal in found.refusals:
+        assert refusal.status_code == 503 or refusal.json()["code"] == "deadline_exceeded", refusal.text
+        assert refusal.status_code == 504 or int(refusal.headers["retry-after"]) > 0
+    assert found.late <= MOST_LATE
+    assert times == 1 or found.goodput >= LEAST_GOODPUT
+    assert (outcome.refused_ms.max or 0) <= MOST_REFUSAL_MS
+    assert found.growth <= MOST_GROWTH
