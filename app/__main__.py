@@ -5,7 +5,7 @@ import sys
 from app import logs
 from app.api_keys import ApiKeysInvalid
 from app.settings import Settings, SettingsError, read_settings
-from models.errors import DeviceUnavailable
+from models.errors import DeviceUnavailable, KeyFileInvalid
 
 
 def main() -> int:
@@ -34,7 +34,7 @@ def _serve(settings: Settings) -> int:
 
     try:
         app = create_app(settings)
-    except (DeviceUnavailable, ApiKeysInvalid) as error:
+    except (DeviceUnavailable, ApiKeysInvalid, KeyFileInvalid) as error:
         return _refuse(error)
     return Server(app, settings).serve_until_stopped()
 

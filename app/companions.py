@@ -138,6 +138,9 @@ class Companions:
 
     async def _load(self, name: str, version: str) -> None:
         key = f"{name}/{version}"
+        refusal = self._registry.other_refusals.get(name, {}).get(version)
+        if await self._loader.has_been_signed(name, version, refusal):
+            self._attempts.forget(key)
         if not self._attempts.is_due(key, version):
             return
         try:

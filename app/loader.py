@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from app.inference import LoadedModel
 from app.metrics import Metrics
+from app.registry import Refusal
 from models.bundle import Bundle
 from models.repository import Current, Repository
 
@@ -39,6 +40,12 @@ class Loader:
         loaded = await self.run(lambda: self._load(self.repository.open(name, version)))
         self._metrics.load_seconds.labels(name).observe(time.monotonic() - start_s)
         return loaded
+
+    async def has_been_signed(self, name: str, version: str, refusal: Refusal | None) -> bool:
+        """Whether a version that was refused for its signature has by now the one that it must have."""
+        if refusal is None or refusal.version != version or not refusal.for_its_signature:
+            return False
+        return await self.run(lambda: self.repository.is_signed(name, version))
 
     async def run(self, call: Callable[[], Result]) -> Result:
         """Have something done there: the repository may be on a slow disk, and the event loop waits for none."""

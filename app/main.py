@@ -63,6 +63,7 @@ def create_app(settings: Settings, siblings: Siblings | None = None) -> FastAPI:
     Raises:
         DeviceUnavailable: The device that the settings ask for is not on this machine.
         ApiKeysInvalid: The file of keys that the settings name cannot be used.
+        KeyFileInvalid: The file of trusted keys cannot.
     """
     service = Service(settings, siblings)
 

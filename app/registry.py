@@ -10,7 +10,7 @@ from app.batching import Batcher
 from app.errors import InvalidRequest, ModelNotFound, ModelNotReady, VersionNotFound
 from app.inference import LoadedModel
 from models.candidate import Candidate
-from models.errors import ModelsError
+from models.errors import KeyFileInvalid, ModelsError, SignatureInvalid, SignatureMissing
 from models.manifest import Manifest, Task
 from models.repository import InputKind
 
@@ -20,6 +20,8 @@ KIND_BY_TASK: Mapping[Task, InputKind] = {
     "text-to-text": "text",
 }
 LOADING_RETRY_AFTER_S = 5.0
+# By name, for that is all that another worker process tells.
+FOR_ITS_SIGNATURE = frozenset(error.__name__ for error in (SignatureMissing, SignatureInvalid, KeyFileInvalid))
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,11 @@ class Refusal:
     error: str
     detail: str
     at: datetime
+
+    @property
+    def for_its_signature(self) -> bool:
+        """Whether it is refused for what can be mended without another version: its signature, or the keys."""
+        return self.error in FOR_ITS_SIGNATURE
 
     @classmethod
     def of(cls, version: str | None, error: Exception) -> Self:

@@ -209,7 +209,7 @@ class Reloader:
             if self._is_live(name, current):
                 self._keep(name, current)
                 return current
-            if self._is_held(name, current) or not self._attempts.is_due(name, current):
+            if self._is_held(name, current) or not await self._is_due(name, current):
                 return current
             loaded = self._companion(name, current) or await self._loader.load(name, current)
         except Exception as error:
@@ -221,6 +221,13 @@ class Reloader:
         elif self._attempts.is_due(name, current):  # Nobody refused it meanwhile.
             await self._go_live_with_others(name, Held(current, loaded), self._consent)
         return current
+
+    async def _is_due(self, name: str, current: Current) -> bool:
+        """Whether to try a version: at once what is new, or signed by now, and after a while what failed."""
+        refusal = self._registry.refusals.get(name)
+        if await self._loader.has_been_signed(name, current.version, refusal):
+            self._attempts.forget(name)
+        return self._attempts.is_due(name, current)
 
     def _take_out(self, name: str) -> None:
         self._companions.forget(name)

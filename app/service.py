@@ -32,6 +32,7 @@ from app.version_policy import VersionPolicy
 from app.workers import Workers
 from models.bundle import Bundle
 from models.device import choose_device
+from models.public_keys import PublicKeys
 from models.repository import Repository
 
 logger = logging.getLogger(__name__)
@@ -64,7 +65,7 @@ class Service:
         self.budget = BodyBudget(settings.max_buffered_bytes // settings.workers)
         self.gate = Gate(self.metrics, settings.request_timeout_s)
         self.device = choose_device(settings.device)
-        self.repository = Repository(settings.models_dir, PUBLISHER_PATIENCE_S)
+        self.repository = Repository(settings.models_dir, PUBLISHER_PATIENCE_S, _trusted(settings))
         self.registry = Registry(
             {"image": settings.default_image_model, "text": settings.default_text_model},
             siblings.required if siblings is not None else None,
@@ -194,6 +195,14 @@ class Service:
         """The CPU's threads do everything; a GPU's batches run on a thread of the model's own."""
         own = Workers(1, "infer").start() if self.device.type == "cuda" else self._workers
         return Crew(decoders=self._workers, runners=own)
+
+
+def _trusted(settings: Settings) -> Callable[[], PublicKeys] | None:
+    file = settings.trusted_keys_file
+    if file is None:
+        return None
+    PublicKeys.read(file)  # One that cannot be used is better told at once.
+    return partial(PublicKeys.read, file)
 
 
 def _limiter(settings: Settings) -> RateLimiter | None:

@@ -16,9 +16,12 @@ from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict
 from app.version_policy import VersionPolicy
 from models.manifest import ModelName
 from models.repository import DEFAULT_ROOT
+from models.signing_key import SIGNING_KEY_VARIABLE
 
 PREFIX = "LANTERN_"
 Precision = Literal["auto", "fp32", "bf16", "int8"]
+# The training's own: whoever trains and serves from one shell may have it there.
+OF_TRAINING = frozenset({SIGNING_KEY_VARIABLE})
 # What Kubernetes puts into every container's environment for a Service named `lantern`.
 SERVICE_LINK = re.compile(PREFIX + r"(SERVICE_HOST|SERVICE_PORT|PORT_[0-9]+_)")
 
@@ -127,6 +130,12 @@ class Settings(BaseSettings):
         description="File of keys of those who may load, unload, try, promote and roll back models over HTTP. "
         "Unset: nobody may.",
     )
+    trusted_keys_file: Path | None = Field(
+        None,
+        description="File of public keys in PEM, one after the other, as `python -m training keygen` makes them. "
+        "A version that none of them signed is refused; the file is read each time one is verified. "
+        "Unset: signatures are not looked at.",
+    )
     feedback_file: Path | None = Field(
         None,
         description="SQLite file in which POST /feedback stores corrections; `python -m training ... --feedback` "
@@ -227,7 +236,7 @@ def _explain(problem: ErrorDetails) -> str:
 def _refuse_unknown(names: list[str]) -> None:
     known = [environment_name(field) for field in Settings.model_fields]
     for name in names:
-        if name.startswith(PREFIX) and name not in known and not SERVICE_LINK.match(name):
+        if name.startswith(PREFIX) and name not in {*known, *OF_TRAINING} and not SERVICE_LINK.match(name):
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {near[0]}?" if near else "; python -m app --help lists them"
             raise SettingsError(f"{name} is not a setting{hint}")

@@ -9,8 +9,11 @@ from typing import Self
 
 from models.errors import FileCorrupt, FileMissing, FileUnexpected, ManifestInvalid, PathEscapes
 from models.manifest import MANIFEST_NAME, FileEntry, Manifest
+from models.public_keys import PublicKeys
+from models.signature import SIGNATURE_NAME, check_signature
 
 LARGEST_MANIFEST_BYTES = 16 * 1024**2
+UNLISTED = frozenset({MANIFEST_NAME, SIGNATURE_NAME})
 
 
 @dataclass(frozen=True)
@@ -22,17 +25,22 @@ class Bundle:
     manifest_sha256: str
 
     @classmethod
-    def open(cls, directory: Path, manifest_sha256: str | None = None) -> Self:
+    def open(cls, directory: Path, manifest_sha256: str | None = None, trusted: PublicKeys | None = None) -> Self:
         """Verify the directory and return it as a bundle; nothing in it is parsed but the manifest.
+
+        The signature comes first: of what nobody trusted made, the manifest is not parsed either.
 
         Args:
             directory: The version directory.
             manifest_sha256: What the manifest's own sha256 must be, where the caller knows it.
+            trusted: Keys of which one must have signed it; None: a signature is not looked at.
 
         Raises:
             BundleError: One of its kinds, naming the file that is off.
         """
-        text = _read_manifest(directory)
+        text = read_manifest(directory)
+        if trusted is not None:
+            check_signature(directory, text, trusted)
         actual_sha256 = hashlib.sha256(text).hexdigest()
         if manifest_sha256 not in (None, actual_sha256):
             raise ManifestInvalid(f"{directory.name}/{MANIFEST_NAME} is not the one that was published")
@@ -58,7 +66,7 @@ class Bundle:
         return content
 
     def _verify(self) -> None:
-        present = set(plain_files(self.directory)) - {MANIFEST_NAME}
+        present = set(plain_files(self.directory)) - UNLISTED
         listed = self.manifest.files
         if missing := sorted(set(listed) - present):
             raise FileMissing(f"{self.directory.name}/{missing[0]} is listed but not there")
@@ -83,8 +91,8 @@ def describe(file: Path) -> FileEntry:
 
 
 def describe_all(directory: Path) -> dict[str, FileEntry]:
-    """Measure every file of a bundle in the making, but the manifest."""
-    return {path: describe(directory / path) for path in sorted(plain_files(directory)) if path != MANIFEST_NAME}
+    """Measure every file of a bundle in the making, but the manifest and its signature."""
+    return {path: describe(directory / path) for path in sorted(set(plain_files(directory)) - UNLISTED)}
 
 
 def plain_files(directory: Path) -> Iterator[str]:
@@ -102,7 +110,13 @@ def plain_files(directory: Path) -> Iterator[str]:
         yield from ((here / name).relative_to(directory).as_posix() for name in files)
 
 
-def _read_manifest(directory: Path) -> bytes:
+def read_manifest(directory: Path) -> bytes:
+    """Read the bytes of a version's manifest, which nothing has verified yet.
+
+    Raises:
+        ManifestInvalid: It cannot be read, is no plain file, or too large.
+        PathEscapes: It is a link.
+    """
     path = directory / MANIFEST_NAME
     name = f"{directory.name}/{MANIFEST_NAME}"
     if path.is_symlink():

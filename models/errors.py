@@ -8,6 +8,8 @@ ModelsError
 │   ├── FileMissing           listed, but not there
 │   ├── FileUnexpected        there, but not listed
 │   ├── FileCorrupt           its size or sha256 is not the listed one
+│   ├── SignatureMissing      a signature is wanted, and there is none
+│   ├── SignatureInvalid      manifest.sig is no trusted key's signature of manifest.json
 │   ├── TokenizerInvalid      its tokenizer cannot be read, or is none that a graph can rely on
 │   └── GoldenMismatch        whole, but loaded it does not give its golden scores
 ├── RepositoryError
@@ -16,6 +18,7 @@ ModelsError
 │   ├── CurrentInvalid        CURRENT or defaults.json cannot be read or names nothing whole
 │   ├── CandidateInvalid      CANDIDATE cannot be read, or there is none
 │   └── NotWritable           nothing can be published here
+├── KeyFileInvalid            a file of keys cannot be used, to sign or to trust, or not be written
 ├── DeviceUnavailable         the device asked for is not on this machine
 ├── BackendUnavailable        a backend wants a library or instructions that are not on this machine
 └── ExampleError              bytes that cannot become an example
@@ -60,6 +63,14 @@ class FileCorrupt(BundleError):
     """A file's size or sha256 is not the one that the manifest lists."""
 
 
+class SignatureMissing(BundleError):
+    """Only signed versions are trusted, and this one is not signed."""
+
+
+class SignatureInvalid(BundleError):
+    """manifest.sig is not what a trusted key made of manifest.json."""
+
+
 class TokenizerInvalid(BundleError):
     """A bundle's tokenizer cannot be read, or does not begin with the special tokens."""
 
@@ -98,6 +109,10 @@ class CandidateInvalid(RepositoryError):
 
 class NotWritable(RepositoryError):
     """The repository's directory cannot be written to."""
+
+
+class KeyFileInvalid(ModelsError):
+    """A file of keys cannot be used or written; the message says what is off, and never what the file holds."""
 
 
 class DeviceUnavailable(ModelsError):

@@ -1,7 +1,7 @@
 """manifest.json: what a bundle says of itself, in schema version 1.
 
-Every other file of the bundle is listed here with its sha256; the manifest's own sha256 stands in the
-repository's CURRENT. Unknown fields are refused: a field this code does not know may be one that matters.
+Every other file of the bundle but its signature is listed here with its sha256; the manifest's own sha256 stands
+in the repository's CURRENT. Unknown fields are refused: a field this code does not know may be one that matters.
 """
 
 import json
@@ -15,6 +15,7 @@ from models.backend import Backend
 from models.bundle_path import BundlePath
 from models.errors import ManifestInvalid, SchemaVersionUnknown
 from models.part import Part, Sha256, UnitInterval
+from models.signature import SIGNATURE_NAME
 from models.versions import VersionName
 
 SCHEMA_VERSION: Literal[1] = 1
@@ -188,8 +189,8 @@ class Manifest(Part):
         named |= {path for backend in self.backends for path in backend.files}
         if unlisted := sorted(named - set(self.files)):
             raise ValueError(f"files: {unlisted[0]} is used but not listed")
-        if MANIFEST_NAME in self.files:
-            raise ValueError(f"files: {MANIFEST_NAME} cannot list itself")
+        if itself := sorted({MANIFEST_NAME, SIGNATURE_NAME} & set(self.files)):
+            raise ValueError(f"files: {itself[0]} is there, and a manifest cannot list itself nor its signature")
         return self
 
     def _check_parts(self) -> None:

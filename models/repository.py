@@ -6,19 +6,20 @@
     <root>/<name>/UNLOADED             there while the model is not to be served
     <root>/<name>/<version>/           a bundle, immutable once renamed into place
     <root>/<name>/.staging-<uuid>/     a bundle in the making
-    <root>/<name>/.lock                held by whoever publishes
+    <root>/<name>/.lock                held by whoever publishes or signs
 
 A reader never locks: it reads CURRENT, which is replaced whole. Whatever instant a publisher dies at,
 CURRENT names a whole version: the new one is renamed into place, synced, before CURRENT is replaced.
 """
 
 import fcntl
+import hashlib
 import json
 import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,11 +28,12 @@ from typing import Literal, TextIO
 
 from pydantic import TypeAdapter, ValidationError
 
-from models.bundle import Bundle
+from models.bundle import Bundle, read_manifest
 from models.candidate import CANDIDATE_NAME, Candidate
 from models.errors import (
     CandidateInvalid,
     CurrentInvalid,
+    ManifestInvalid,
     ModelNotFound,
     ModelsError,
     NotWritable,
@@ -40,6 +42,9 @@ from models.errors import (
 )
 from models.manifest import MANIFEST_NAME, Manifest, ModelName, Task
 from models.part import Sha256
+from models.public_keys import PublicKeys
+from models.signature import SIGNATURE_NAME, check_signature
+from models.signing_key import SigningKey
 from models.versions import VersionName, first_version_after, version_order
 from models.whole_file import sync, whole_file
 
@@ -77,9 +82,17 @@ class Staging:
     directory: Path
     version: str
 
-    def write_manifest(self, manifest: Manifest) -> None:
-        """Put manifest.json into the bundle: last of its files, since it lists the others."""
-        (self.directory / MANIFEST_NAME).write_bytes(manifest.to_json())
+    def write_manifest(self, manifest: Manifest, key: SigningKey | None = None) -> None:
+        """Put manifest.json into the bundle: last of its files, since it lists the others.
+
+        Args:
+            manifest: What it is to say.
+            key: Signs it; None: the bundle is not signed.
+        """
+        text = manifest.to_json()
+        (self.directory / MANIFEST_NAME).write_bytes(text)
+        if key is not None:
+            (self.directory / SIGNATURE_NAME).write_bytes(key.sign(text))
 
 
 class Repository:
@@ -88,11 +101,19 @@ class Repository:
     Args:
         root: Below it.
         patience_s: How long to wait for another publisher of a name; None: as long as that takes.
+        trusted: Gives the keys of which one must have signed a version, each time that one is verified; None:
+            nobody need have.
     """
 
-    def __init__(self, root: Path, patience_s: float | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        patience_s: float | None = None,
+        trusted: Callable[[], PublicKeys] | None = None,
+    ) -> None:
         self.root = root
         self._patience_s = patience_s
+        self._trusted = trusted
 
     def names(self) -> list[str]:
         """The names that have a current version, or may have one that cannot be seen; sorted.
@@ -144,6 +165,7 @@ class Repository:
         Raises:
             ModelNotFound, CurrentInvalid: As `current`.
             VersionNotFound: That version is not there.
+            KeyFileInvalid: There are no keys to verify it by.
             BundleError: The version must not be loaded, with the reason.
         """
         pinned = self.current(name) if version is None else version
@@ -153,9 +175,37 @@ class Repository:
         directory = self._directory(name) / wanted
         if not _matches(_version, wanted) or not directory.is_dir():
             raise VersionNotFound(f"{name} has no version {wanted!r}; it has {self.versions(name)}")
-        bundle = Bundle.open(directory, manifest_sha256)
+        bundle = Bundle.open(directory, manifest_sha256, self._keys())
         if (bundle.manifest.name, bundle.manifest.version) != (name, wanted):
             raise CurrentInvalid(f"{name}/{wanted} says it is {bundle.manifest.name}/{bundle.manifest.version}")
+        return bundle
+
+    def is_signed(self, name: str, version: str) -> bool:
+        """Whether a version has the signature that it must have; nothing else of it is read."""
+        directory = self._directory(name) / version
+        try:
+            if self._trusted is not None:
+                check_signature(directory, read_manifest(directory), self._trusted())
+        except ModelsError:
+            return False
+        return True
+
+    def sign(self, name: str, key: SigningKey, version: str | None = None) -> Bundle:
+        """Verify a version, the current one if none is named, and sign it; a signature of before is replaced.
+
+        Raises:
+            ModelNotFound, CurrentInvalid, VersionNotFound, BundleError: As `open`; nothing is signed.
+            OSError: The signature cannot be written.
+        """
+        self._check_there(name)
+        with _locked(self._directory(name) / ".lock", self._patience_s):
+            bundle = self.open(name, version)
+            text = read_manifest(bundle.directory)
+            if hashlib.sha256(text).hexdigest() != bundle.manifest_sha256:
+                raise ManifestInvalid(f"{name}/{bundle.manifest.version} was changed while it was to be signed")
+            # Not beside it: whoever verifies the version meanwhile would find a file that is not listed.
+            with whole_file(bundle.directory / SIGNATURE_NAME, self._directory(name)) as stream:
+                stream.write(key.sign(text))
         return bundle
 
     @contextmanager
@@ -187,7 +237,7 @@ class Repository:
             BundleError: What was staged is not a whole bundle; nothing is published.
         """
         directory = self._directory(name)
-        staged = Bundle.open(staging.directory)
+        staged = Bundle.open(staging.directory, trusted=self._keys())
         if (staged.manifest.name, staged.manifest.version) != (name, staging.version):
             raise RepositoryError(f"the manifest must say {name}/{staging.version}, as it was staged")
         _sync_tree(staging.directory)
@@ -382,6 +432,9 @@ class Repository:
             with whole_file(self.root / "defaults.json") as stream:
                 stream.write(f"{table}\n".encode())
 
+    def _keys(self) -> PublicKeys | None:
+        return None if self._trusted is None else self._trusted()
+
     def _check_there(self, name: str) -> None:
         if not self._directory(name).is_dir():
             raise ModelNotFound(f"no model {name!r} is published in {self.root}")
@@ -446,6 +499,7 @@ def _sweep(directory: Path) -> None:
     for abandoned in (
         directory / ".CURRENT.tmp",
         directory / f".{CANDIDATE_NAME}.tmp",
+        directory / f".{SIGNATURE_NAME}.tmp",
         *directory.glob(".probe-*"),
     ):
         abandoned.unlink(missing_ok=True)

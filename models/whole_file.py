@@ -8,16 +8,20 @@ from typing import BinaryIO
 
 
 @contextmanager
-def whole_file(file: Path) -> Iterator[BinaryIO]:
+def whole_file(file: Path, workplace: Path | None = None) -> Iterator[BinaryIO]:
     """Lend a stream; when the caller is done, what it wrote takes the file's place, and is on disk.
 
     If the caller or the system fails, the file stays as it was. One writer at a time: its unfinished work stands
-    in `.NAME.tmp` beside the file, where the next writer begins anew if this one is killed.
+    in `.NAME.tmp`, where the next writer begins anew if this one is killed.
+
+    Args:
+        file: What to write.
+        workplace: Directory for the unfinished work, on the same filesystem; None: beside the file.
 
     Raises:
         OSError: It cannot be written.
     """
-    unfinished = file.with_name(f".{file.name}.tmp")
+    unfinished = (workplace or file.parent) / f".{file.name}.tmp"
     try:
         with unfinished.open("wb") as stream:
             yield stream

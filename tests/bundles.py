@@ -25,6 +25,7 @@ from models.manifest import (
 )
 from models.preprocessing import decode_image
 from models.repository import Repository, Staging
+from models.signing_key import SigningKey
 from models.tokenization import Tokenizer
 from tests.images import png
 from training.export import Exported, script
@@ -77,6 +78,16 @@ def publish(
     with repository.staging(name) as staging:
         stage(staging, name, module or Shades(), labels, **changes)
         return repository.publish(name, staging)
+
+
+def publish_signed(
+    repository: Repository, name: str, key: SigningKey, module: nn.Module | None = None, *, current: bool = True
+) -> Bundle:
+    """Publish the next version of a model, signed."""
+    with repository.staging(name) as staging:
+        stage(staging, name, module or Shades())
+        staging.write_manifest(Manifest.parse((staging.directory / "manifest.json").read_bytes()), key)
+        return repository.publish(name, staging, current=current)
 
 
 def stage(staging: Staging, name: str, module: nn.Module, labels: Sequence[str] = LABELS, **changes: Any) -> None:

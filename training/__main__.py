@@ -4,6 +4,7 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -12,15 +13,18 @@ from pydantic_settings import get_subcommand
 from models.bundle import Bundle
 from models.errors import ModelsError
 from models.repository import Repository, default_root
+from models.signing_key import SigningKey, public_file
 from training.commands import (
     Command,
     CompareOptions,
     FashionOptions,
     ImagenetOptions,
     ImportOptions,
+    KeygenOptions,
     ListOptions,
     OptimizeOptions,
     ReviewOptions,
+    SignOptions,
     TorchvisionOptions,
     input_kind,
     parse,
@@ -54,6 +58,10 @@ def main() -> int:
             return _list()
         case CompareOptions():
             return _compare(get_subcommand(options, is_required=False))
+        case KeygenOptions():
+            return _keygen(options)
+        case SignOptions():
+            return _sign(options, _models_dir(command, options))
     return _make_all(wanted)
 
 
@@ -67,10 +75,10 @@ def _complaint(problem: ErrorDetails) -> str:
 
 
 def _wanted(command: Command, options: object) -> Sequence[Publishing]:
-    if isinstance(options, (ListOptions, CompareOptions)):
+    if isinstance(options, (ListOptions, CompareOptions, KeygenOptions, SignOptions)):
         return []
     if isinstance(options, (Options, OptimizeOptions)):
-        return [_placed(command, options)]
+        return [options.model_copy(update={"models_dir": _models_dir(command, options)})]
     # The starter set; any photograph and any text can then be posted without naming a model.
     root = command.models_dir
     return [
@@ -80,10 +88,10 @@ def _wanted(command: Command, options: object) -> Sequence[Publishing]:
     ]
 
 
-def _placed(command: Command, options: Publishing) -> Publishing:
-    """Fill in where the models are: given before the command it is meant as much as after it."""
+def _models_dir(command: Command, options: Publishing | SignOptions) -> Path:
+    """Return where the models are: given before the command it is meant as much as after it."""
     before = "models_dir" in command.model_fields_set - options.model_fields_set
-    return options.model_copy(update={"models_dir": command.models_dir}) if before else options
+    return command.models_dir if before else options.models_dir
 
 
 def _make_all(wanted: Sequence[Publishing]) -> int:
@@ -189,6 +197,34 @@ def _compare(grid: object) -> int:
         return _tell(f"interrupted: {found} of {planned} combinations are in {grid.directory}", INTERRUPTED)
     print(f"compared {planned} combinations, of which {len(comparison.failures())} failed: {grid.directory}")
     return 0 if comparison.finished() else 1
+
+
+def _keygen(options: KeygenOptions) -> int:
+    file, public = options.file, public_file(options.file)
+    try:
+        SigningKey.make().write(file)
+    except (ModelsError, OSError) as error:
+        return _tell(f"no key was made: {error}", 1)
+    print(
+        f"{file} signs: keep it where only the training reads it\n"
+        f"  python -m training ... --signing-key {shlex.quote(str(file))}\n"
+        f"  python -m training sign NAME --key {shlex.quote(str(file))}    # what is published already\n"
+        f"{public} is trusted: give it to the service, which then refuses what is not signed\n"
+        f"  LANTERN_TRUSTED_KEYS_FILE={shlex.quote(str(public))} python -m app"
+    )
+    return 0
+
+
+def _sign(options: SignOptions, models_dir: Path) -> int:
+    if options.key is None:
+        return _tell("--key: it has to be given; python -m training keygen FILE makes one", 2)
+    try:
+        key = SigningKey.read(options.key)
+        bundle = Repository(models_dir).sign(options.name, key, options.version)
+    except (ModelsError, OSError) as error:
+        return _tell(f"nothing was signed: {error}", 1)
+    print(f"signed {options.name}/{bundle.manifest.version} in {bundle.directory}")
+    return 0
 
 
 def _list() -> int:

@@ -21,8 +21,10 @@ from pydantic_settings import (
 
 from models.manifest import ModelName
 from models.repository import DEFAULT_ROOT, MODELS_DIR_VARIABLE, InputKind, default_root
+from models.signing_key import PUBLIC_SUFFIX, SIGNING_KEY_VARIABLE, default_signing_key
 from training.compare.grid import compare_command
 from training.config import (
+    SIGNING_KEY,
     ImageOptions,
     Options,
     Seq2SeqOptions,
@@ -217,11 +219,40 @@ class OptimizeOptions(BaseModel):
         description="What it was trained on, as that command took it; of an imported model, a folder of pictures "
         "like those that it will be asked, in folders named by label if the labels are known.",
     )
+    signing_key: Path | None = Field(default_factory=default_signing_key, description=SIGNING_KEY)
     max_metric_loss: float = Field(
         0.005, ge=0, le=1, description="Gate: most accuracy that a faster form may lose; 0.005 is half a point."
     )
     min_agreement: float = Field(
         0.98, ge=0, le=1, description="Gate: least share of examples on which its best label is TorchScript's."
+    )
+
+
+class KeygenOptions(BaseModel):
+    """Make a pair of keys: one that signs what is published, and a public one that the service trusts."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    file: CliPositionalArg[Path] = Field(
+        description=f"For the private key; FILE{PUBLIC_SUFFIX} is the public one."
+    )
+
+
+class SignOptions(BaseModel):
+    """Sign a version that is published already.
+
+    A model is code: sign none that you do not know the origin of.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: CliPositionalArg[ModelName] = Field(description="Name that the model is published under.")
+    version: str | None = Field(None, description="Which version; the current one, if none is named.")
+    key: Path | None = Field(
+        default_factory=default_signing_key, description=f"Private key that signs; or {SIGNING_KEY_VARIABLE}."
+    )
+    models_dir: Path = Field(
+        default_factory=default_root, description=f"Model repository; {MODELS_DIR_VARIABLE} or {DEFAULT_ROOT}."
     )
 
 
@@ -259,6 +290,8 @@ class Command(BaseSettings):
     torchvision: CliSubCommand[TorchvisionOptions]
     import_: CliSubCommand[ImportOptions] = Field(alias="import")
     optimize: CliSubCommand[OptimizeOptions]
+    keygen: CliSubCommand[KeygenOptions]
+    sign: CliSubCommand[SignOptions]
     compare: CliSubCommand[CompareOptions]  # type: ignore[valid-type]  # made of the recipes' options
     list: CliSubCommand[ListOptions]
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from models.manifest import ModelName, Task
 from models.repository import DEFAULT_ROOT, MODELS_DIR_VARIABLE, default_root
+from models.signing_key import SIGNING_KEY_VARIABLE, default_signing_key
 from training.errors import OptionInvalid
 
 OptimizerName = Literal["sgd", "adam", "adamw", "muon", "adagrad", "rmsprop", "lbfgs", "gd"]
@@ -29,9 +30,11 @@ LEARNING_RATES: Mapping[OptimizerName, float] = {
     "gd": 0.2,
 }
 FULL_BATCH: frozenset[OptimizerName] = frozenset({"lbfgs", "gd"})
+SIGNING_KEY = f"Private key that signs what is published; {SIGNING_KEY_VARIABLE}, or it is not signed."
 # None of these has anything to do with what is learned.
 PLACES = (
     "models_dir",
+    "signing_key",
     "runs_dir",
     "data",
     "file",
@@ -58,6 +61,7 @@ class Options(BaseModel):
         False,
         description="Publish beside the current version, not in its place; python -m models.rollout tries it.",
     )
+    signing_key: Path | None = Field(default_factory=default_signing_key, description=SIGNING_KEY)
     max_batch_size: int = Field(64, ge=1, le=4096, description="Most items the service may batch.")
 
     def record(self) -> dict[str, object]:

@@ -16,6 +16,7 @@ from models.bundle import Bundle
 from models.manifest import ImageDecoding, TensorSpec
 from models.preparation import ImagePreparation
 from models.repository import Repository
+from models.signing_key import SigningKey
 from training import imagenet
 from training.architectures import zoo
 from training.architectures.prepared import Prepared
@@ -162,6 +163,7 @@ def _publish(foreign: Foreign, options: Options, progress: Progress) -> Bundle:
     repository.check_task(options.name, "image-classification")
     if options.candidate:
         repository.check_beside(options.name)
+    key = SigningKey.read(options.signing_key) if options.signing_key else None
     decoding = foreign.prepared.decoding
     model = Classifier(foreign.prepared.network, foreign.prepared.mean_C, foreign.prepared.std_C).cpu().eval()
     goldens = {f"{index}.png": encode_png(picture(decoding, index)) for index in range(GOLDEN_EXAMPLES)}
@@ -190,7 +192,7 @@ def _publish(foreign: Foreign, options: Options, progress: Progress) -> Bundle:
             pictures={},
         ),
     )
-    return publish(candidate, options)
+    return publish(candidate, options, key)
 
 
 def picture(decoding: ImageDecoding, index: int) -> Tensor:

@@ -15,6 +15,7 @@ from models.bundle import Bundle, describe_all
 from models.manifest import BuiltWith, Calibration, GoldenExample, Limits, Manifest, Source
 from models.preparation import Preparation
 from models.repository import Repository, Staging
+from models.signing_key import SigningKey
 from models.tokenization import Tokenizer
 from training.config import Options
 from training.export import Exported
@@ -58,12 +59,13 @@ class Candidate:
     optimized: Sequence[Optimized] = ()
 
 
-def publish(candidate: Candidate, options: Options) -> Bundle:
+def publish(candidate: Candidate, options: Options, key: SigningKey | None) -> Bundle:
     """Stage the bundle, check it in a fresh process, and make it current, or a candidate.
 
     Args:
         candidate: What to publish.
         options: Name the repository and the model.
+        key: Signs it, before it can be served; None: it is not signed.
 
     Raises:
         GateFailed: The fresh process did not get the golden answers.
@@ -77,7 +79,7 @@ def publish(candidate: Candidate, options: Options) -> Bundle:
         write_optimized(staging.directory, candidate.optimized)
         golden = _write_golden(staging.directory, candidate)
         write_report(staging.directory, candidate.report)
-        staging.write_manifest(_manifest(staging, candidate, options, golden))
+        staging.write_manifest(_manifest(staging, candidate, options, golden), key)
         check_in_fresh_process(staging.directory)
         return repository.publish(options.name, staging, current=not options.candidate)
 

@@ -15,6 +15,7 @@ from models.bundle import Bundle
 from models.device import choose_device
 from models.openvino_graph import import_openvino
 from models.repository import Repository
+from models.signing_key import SigningKey
 from training.architectures.catalogue import unused
 from training.board import Board
 from training.checkpoint import Checkpoint, alone_in
@@ -67,8 +68,11 @@ def run(options: Given, prepare: Prepare[Given], group: Group, progress: Progres
         ModelsError, OSError: The bundle cannot be published.
     """
     repository = Repository(options.models_dir)
+    key = None
     if group.is_first:
         _check_repository(repository, options)
+        # Held until it signs: a file that goes meanwhile must not cost the training.
+        key = SigningKey.read(options.signing_key) if options.signing_key else None
     if options.optimize:
         import_openvino()  # Likewise better known before.
     device = choose_device(options.device)
@@ -91,7 +95,7 @@ def run(options: Given, prepare: Prepare[Given], group: Group, progress: Progres
         trained = _train_phases(task, options, group, checkpoints, progress)
         if not group.is_first:
             return None
-        bundle = _publish(task, options, trained, str(device), progress)
+        bundle = _publish(task, options, trained, str(device), key, progress)
         for checkpoint in checkpoints:
             checkpoint.remove()
     return bundle
@@ -126,7 +130,14 @@ def _check_repository(repository: Repository, options: TrainingOptions) -> None:
     repository.defaults()
 
 
-def _publish(task: Task, options: TrainingOptions, trained: Trained, device: str, progress: Progress) -> Bundle:
+def _publish(
+    task: Task,
+    options: TrainingOptions,
+    trained: Trained,
+    device: str,
+    key: SigningKey | None,
+    progress: Progress,
+) -> Bundle:
     """Calibrate, export, judge and publish what was trained."""
     task.to(torch.device("cpu"))
     task.calibrate()
@@ -143,7 +154,7 @@ def _publish(task: Task, options: TrainingOptions, trained: Trained, device: str
     candidate = _candidate(task, options, content, trained, judgement, parity, device)
     if options.optimize:
         candidate = replace(candidate, optimized=_optimized(candidate, task, progress))
-    return publish(candidate, options)
+    return publish(candidate, options, key)
 
 
 def _optimized(candidate: Candidate, task: Task, progress: Progress) -> Sequence[Optimized]:

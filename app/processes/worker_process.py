@@ -28,7 +28,7 @@ from app.routes.health import readiness
 from app.server import Server
 from app.settings import Settings
 from models.device import device_in_turn
-from models.errors import DeviceUnavailable
+from models.errors import DeviceUnavailable, KeyFileInvalid
 from models.repository import Current
 
 logger = logging.getLogger(__name__)
@@ -164,7 +164,7 @@ def main() -> int:
     siblings = Siblings(channel.say, served, start["required"])
     try:
         app = create_app(settings, siblings)
-    except (DeviceUnavailable, ApiKeysInvalid) as error:
+    except (DeviceUnavailable, ApiKeysInvalid, KeyFileInvalid) as error:
         control.sendall(frame({"kind": "failed", "detail": str(error)}))
         return 2
     server = WorkerServer(app, settings, siblings, channel, control, handover)

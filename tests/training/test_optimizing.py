@@ -12,10 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from models.accuracy import AccuracyLimits
-from models.errors import ModelNotFound
+from models.bundle import Bundle
+from models.errors import ModelNotFound, SignatureInvalid, SignatureMissing
 from models.manifest import Source, TensorSpec
 from models.preparation import ImagePreparation
 from models.repository import Repository
+from models.signing_key import SigningKey
 from models.tokenization import pad
 from tests.bundles import decoding, openvino_files, publish, publish_texts, publish_writer
 from tests.images import png
@@ -403,6 +405,27 @@ def test_a_version_that_was_published_meanwhile_is_not_rolled_back(
     with pytest.raises(GateFailed, match="another version of edges was published meanwhile"):
         optimize(edges, Told().progress)
     assert len(repository.versions("edges")) == 2
+
+
+def test_with_a_key_only_what_that_key_signed_is_published_anew_and_signed(
+    repository: Repository, edges: OptimizeOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = SigningKey.make()
+    key.write(tmp_path / "signing.key")
+    signing = edges.model_copy(update={"signing_key": tmp_path / "signing.key"})
+    at(monkeypatch, 150, 90, 90)
+    # Otherwise whoever can write there would have a model of theirs signed.
+    with monkeypatch.context() as patched:
+        patched.setattr(command, "sample_of", lambda *_: pytest.fail("read what nobody signed"))
+        with pytest.raises(SignatureMissing):
+            optimize(signing, Told().progress)
+        repository.sign("edges", SigningKey.make())
+        with pytest.raises(SignatureInvalid):
+            optimize(signing, Told().progress)
+    repository.sign("edges", key)
+    bundle = optimize(signing, Told().progress)
+    assert bundle.manifest.version == repository.versions("edges")[1]
+    assert Bundle.open(bundle.directory, trusted=key.public) == bundle
 
 
 def test_what_was_trained_before_recipes_were_recorded_is_not_judged_by_what_it_learned_from(

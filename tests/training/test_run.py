@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from models.bundle import Bundle
-from models.errors import NotWritable
+from models.errors import KeyFileInvalid, NotWritable
 from models.manifest import ImageDecoding
 from models.repository import Repository
+from models.signing_key import SigningKey
 from tests.bundles import publish_texts
 from tests.training.small import silent
 from tests.training.stopping import Killed, Stopping, kill
@@ -26,6 +27,8 @@ from training.randomness import seed_here
 from training.recipes import fashion
 from training.run import run
 from training.tasks.images import ImageClassification
+from training.train import train
+from training.trained import Trained
 
 
 def dataset(test_labels_N: torch.Tensor) -> ImageDataset:
@@ -75,6 +78,31 @@ def test_a_candidate_is_published_beside_the_current_version_and_only_there(
     assert repository.current(current.name).version == current.version
     assert repository.versions(current.name) == [current.version, beside.version]
     assert "candidate" not in beside.source.config
+
+
+def test_what_is_trained_is_signed_even_if_the_key_goes_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, file = SigningKey.make(), tmp_path / "signing.key"
+    key.write(file)
+    trained = train
+
+    def train_and_lose_the_key(*arguments: Any) -> Trained:
+        file.unlink()
+        return trained(*arguments)
+
+    monkeypatch.setattr("training.run.train", train_and_lose_the_key)
+    bundle = trained_on(dataset(RIGHT_N), tmp_path, monkeypatch, signing_key=file)
+    assert Bundle.open(bundle.directory, trusted=key.public) == bundle
+    assert "signing_key" not in bundle.manifest.source.config
+
+
+def test_a_key_that_cannot_sign_stops_the_run_before_it_trains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.run.train", lambda *_: pytest.fail("trained"))
+    with pytest.raises(KeyFileInvalid, match=r"signing\.key cannot be read: No such file"):
+        trained_on(dataset(RIGHT_N), tmp_path, monkeypatch, signing_key=tmp_path / "signing.key")
 
 
 def test_the_manifest_says_what_would_make_the_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from models.manifest import Manifest
 from models.openvino_graph import import_openvino
 from models.preparation import preparation_of
 from models.repository import Repository, Staging
+from models.signing_key import SigningKey
 from training.commands import OptimizeOptions
 from training.errors import GateFailed
 from training.fresh_check import check_in_fresh_process
@@ -26,7 +27,9 @@ def optimize(options: OptimizeOptions, progress: Progress) -> Bundle:
         TrainingError, ModelsError, OSError: The data or the libraries are missing, or nothing can be published.
     """
     import_openvino()  # What is missing is better known before the data are read.
-    repository = Repository(options.models_dir)
+    key = SigningKey.read(options.signing_key) if options.signing_key else None
+    # A version that somebody else put there must not get this signature by being published anew.
+    repository = Repository(options.models_dir, trusted=(lambda: key.public) if key else None)
     bundle = repository.open(options.name)
     repository.check_writable(options.name)
     manifest = bundle.manifest
@@ -45,12 +48,18 @@ def optimize(options: OptimizeOptions, progress: Progress) -> Bundle:
         # Published meanwhile, a newer model would be rolled back by the older one's next version.
         if repository.current(options.name).manifest_sha256 != bundle.manifest_sha256:
             raise GateFailed(f"another version of {options.name} was published meanwhile; optimize that")
-        _write(staging, bundle, found, limits)
+        _write(staging, bundle, found, limits, key)
         check_in_fresh_process(staging.directory)
         return repository.publish(options.name, staging)
 
 
-def _write(staging: Staging, bundle: Bundle, found: Sequence[Optimized], limits: AccuracyLimits) -> None:
+def _write(
+    staging: Staging,
+    bundle: Bundle,
+    found: Sequence[Optimized],
+    limits: AccuracyLimits,
+    key: SigningKey | None,
+) -> None:
     manifest = bundle.manifest
     before = {path for backend in manifest.backends if not backend.is_reference for path in backend.files}
     for path in set(manifest.files) - before:
@@ -65,4 +74,4 @@ def _write(staging: Staging, bundle: Bundle, found: Sequence[Optimized], limits:
         "backends": (*(each.backend for each in found), manifest.torchscript),
         "accuracy_limits": limits,
     }
-    staging.write_manifest(Manifest(**dict(manifest) | changes))
+    staging.write_manifest(Manifest(**dict(manifest) | changes), key)
