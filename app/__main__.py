@@ -10,6 +10,7 @@ from models.errors import DeviceUnavailable, KeyFileInvalid
 
 def main() -> int:
     """Serve; return the exit status."""
+    logs.take_standard_streams()
     try:
         settings = read_settings(sys.argv[1:])
     except SettingsError as error:

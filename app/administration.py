@@ -5,12 +5,13 @@ later, follow it.
 """
 
 import asyncio
+import errno
 import logging
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 import models.errors
-from app.errors import ModelNotFound, ModelNotReady, Refused, VersionNotFound
+from app.errors import ModelNotFound, ModelNotReady, Refused, StorageFull, VersionNotFound
 from app.registry import LOADING_RETRY_AFTER_S, Registry
 from app.reloading import Reloader
 from models.repository import Repository
@@ -18,6 +19,8 @@ from models.repository import Repository
 logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
+
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class Administration:
@@ -49,6 +52,7 @@ class Administration:
         Raises:
             ModelNotFound, VersionNotFound: There is no such thing.
             Refused: The repository does not take it; nothing is changed.
+            StorageFull: There is no room for it; nothing is changed.
             ModelNotReady: It is made, and not in force yet.
         """
         result = await self._write(call)
@@ -66,7 +70,7 @@ class Administration:
             call: Does it, and returns the version.
 
         Raises:
-            ModelNotFound, VersionNotFound, Refused, ModelNotReady: As of `change`.
+            ModelNotFound, VersionNotFound, Refused, StorageFull, ModelNotReady: As of `change`.
         """
         self._reloader.retry(name)
         version = await self.change(caller, name, what, call)
@@ -111,7 +115,8 @@ class Administration:
         except models.errors.ModelsError as error:
             raise Refused(str(error)) from None
         except OSError as error:
-            raise Refused(f"the models directory cannot be changed: {error.strerror}") from error
+            kind = StorageFull if error.errno in NO_ROOM else Refused
+            raise kind(f"the models directory cannot be changed: {error.strerror}") from error
 
     async def _in_force(self, name: str, waiting: Coroutine[Any, Any, None]) -> None:
         """Wait for something that goes on if nobody waits for it any more."""

@@ -69,6 +69,7 @@ class Batcher:
         length: Of an example, if they differ in it and are padded to the longest of their batch.
         bounded: Whether a batch takes a time that its shape fixes; what might hang never runs on the event loop.
         on_batch: Told of each batch's size and seconds, on the event loop.
+        lose_device: Called once the device does not work any more, from any thread.
         clock: Monotonic seconds.
     """
 
@@ -85,13 +86,14 @@ class Batcher:
         length: Callable[[Tensor], int] | None = None,
         bounded: bool = False,
         on_batch: Callable[[int, float], None] = lambda _size, _seconds: None,
+        lose_device: Callable[[], None] = lambda: None,
         clock: Clock = time.monotonic,
     ) -> None:
         self.curve = curve
         self.capacity = capacity
         self._prepare = prepare
         self._crew = crew
-        self._executor = Executor(infer, curve, self._others_wait, self._tell, clock)
+        self._executor = Executor(infer, curve, self._others_wait, self._tell, lose_device, clock)
         self._forecast = Forecast(curve, crew, max_batch_size)
         self._correction = Correction()
         # Whether a batch of the best size takes next to no time, and whether decoding an item does.

@@ -6,10 +6,11 @@ from typing import Protocol
 
 from torch import Tensor
 
-from app.errors import DeadlineExceeded, InferenceFailed
+from app.errors import DeadlineExceeded, Draining, InferenceFailed
 from app.latency import LatencyCurve
 from app.tickets import Answer, Ticket
 from app.workers import Clock
+from models.errors import DeviceLost
 
 logger = logging.getLogger(__name__)
 
@@ -32,16 +33,24 @@ class Executor:
         curve: The model's measured latency; kept current here.
         others_wait: Whether more tickets are open than so many.
         tell: Where answers go.
+        lose_device: Called once the device does not work any more, from any thread.
         clock: Monotonic seconds.
     """
 
     def __init__(
-        self, infer: Infer, curve: LatencyCurve, others_wait: Callable[[int], bool], tell: Tell, clock: Clock
+        self,
+        infer: Infer,
+        curve: LatencyCurve,
+        others_wait: Callable[[int], bool],
+        tell: Tell,
+        lose_device: Callable[[], None],
+        clock: Clock,
     ) -> None:
         self._infer = infer
         self._curve = curve
         self._others_wait = others_wait
         self._tell = tell
+        self._lose_device = lose_device
         self._clock = clock
 
     def run(self, tickets: Sequence[Ticket], threads: int) -> None:
@@ -60,6 +69,9 @@ class Executor:
         try:
             examples, top_ks = [example for _, example in wanted], [ticket.top_k for ticket in tickets]
             answers = list(zip(tickets, self._infer(examples, top_ks, threads), strict=True))
+        except DeviceLost as error:
+            self._give_up(tickets, error)
+            return
         except Exception as error:
             self._fail_or_halve(tickets, threads, error)
             return
@@ -68,6 +80,12 @@ class Executor:
         for ticket in tickets:
             ticket.finished_s = start_s + seconds
         self._tell(answers, seconds)
+
+    def _give_up(self, tickets: Sequence[Ticket], error: DeviceLost) -> None:
+        logger.error("inference failed", exc_info=error)
+        self._lose_device()
+        refusal = Draining("the service lost its device and is about to stop; ask another instance", 1)
+        self._tell([(ticket, refusal) for ticket in tickets])
 
     def _fail_or_halve(self, tickets: Sequence[Ticket], threads: int, error: Exception) -> None:
         if len(tickets) > 1:

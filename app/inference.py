@@ -15,7 +15,7 @@ from app.settings import Precision
 from app.warm_up import warm_up
 from models.backend import Backend
 from models.bundle import Bundle
-from models.errors import BackendUnavailable, BundleError, GoldenMismatch
+from models.errors import BackendUnavailable, BundleError, DeviceLost, GoldenMismatch
 from models.golden import Outputs, check_golden
 from models.preparation import ImagePreparation, TextPreparation, preparation_of
 from models.runnable import Run, runnable
@@ -96,6 +96,7 @@ def load(
 
     Raises:
         BundleError: It cannot be used, with the reason; whatever torch raised is its cause.
+        DeviceLost: The device does not work any more.
     """
     manifest = bundle.manifest
     largest = min(max_batch_size, manifest.limits.max_batch_size)
@@ -119,7 +120,7 @@ def load(
             logger.warning("backend %s of %s is passed over: %s", backend.id, manifest.name, error)
             reasons.append(f"{backend.id}: {error}")
             continue
-        except BundleError:
+        except (BundleError, DeviceLost):
             raise
         except Exception as error:
             logger.exception("backend %s of %s cannot be used", backend.id, bundle.directory.name)

@@ -2,9 +2,12 @@
 
 import json
 import logging
+import os
 import sys
 from datetime import UTC, datetime
 from typing import Any, Literal, TextIO
+
+LAST_STANDARD = 2
 
 
 class JsonFormatter(logging.Formatter):
@@ -51,17 +54,30 @@ class TextFormatter(logging.Formatter):
 
 
 def configure(
-    format_: Literal["auto", "json", "text"], level: str, stream: TextIO = sys.stderr, worker: int | None = None
+    format_: Literal["auto", "json", "text"], level: str, stream: TextIO | None = None, worker: int | None = None
 ) -> None:
-    """Send every record of `level` and above to `stream`, replacing what was configured before.
+    """Send every record of `level` and above to `stream`, or standard error, replacing what was configured before.
 
     Each line says which worker process it is of, if there are several.
     """
+    stream = stream or sys.stderr
     text = format_ == "text" or (format_ == "auto" and stream.isatty())
     handler = logging.StreamHandler(stream)
     handler.setFormatter(TextFormatter(worker) if text else JsonFormatter(worker))
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
     logging.captureWarnings(True)
+
+
+def take_standard_streams() -> None:
+    """Let nothing be read or written where the process was started without a standard stream.
+
+    Its number would go to the next file or connection that is opened, and whatever a library prints into that.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= LAST_STANDARD:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(LAST_STANDARD, "w")
 
 
 def _plain(value: object) -> str:

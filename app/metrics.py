@@ -7,6 +7,7 @@ from prometheus_client.core import Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.registry import Collector
 
+from app.memory import resident_bytes
 from app.processes.merging import Family, Figures
 from app.series import Counted, Distribution
 
@@ -44,6 +45,8 @@ class Metrics:
         self.requests_in_flight = 0
         in_flight = Gauge("lantern_in_flight_requests", "Requests being answered.", registry=own)
         in_flight.set_function(lambda: self.requests_in_flight)
+        memory = Gauge("process_resident_memory_bytes", "Physical memory that is held.", registry=own)
+        memory.set_function(resident_bytes)
         self.items = Counted("lantern_items", "Items answered.", ("model", "version", "code"), own)
         self.stage_seconds = {
             stage: Distribution(f"lantern_{stage}_seconds", text, ("model",), SECONDS, own)

@@ -7,7 +7,7 @@ processes each gets as far as the swap, and then waits until all have.
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
@@ -21,8 +21,8 @@ from app.loader import Loader
 from app.metrics import Metrics
 from app.registry import LiveModel, Refusal, Registry
 from app.version_policy import VersionPolicy
-from models.errors import CurrentInvalid, ModelsError
-from models.repository import Current
+from models.errors import CurrentInvalid, ModelsError, RepositoryError
+from models.repository import Current, InputKind
 
 logger = logging.getLogger(__name__)
 
@@ -91,6 +91,7 @@ class Reloader:
         # Served before, and since unloaded or withdrawn.
         self._taken_out: set[str] = set()
         self._news = asyncio.Event()
+        self._trouble = ""
         self._attempts = Attempts()
         self._drainage = Drainage()
         self._companions = Companions(
@@ -188,18 +189,48 @@ class Reloader:
         self._loader.close()
 
     async def _list(self) -> None:
+        repository, trouble = self._loader.repository, ""
         try:
-            self._registry.note_names(await self._loader.run(self._loader.repository.names))
+            self._registry.note_names(await self._names())
             names = self._registry.names
-            self._registry.unloaded = await self._loader.run(lambda: self._loader.repository.unloaded(names))
-            self._registry.repository_defaults = await self._loader.run(self._loader.repository.defaults)
+            self._registry.unloaded = await self._loader.run(lambda: repository.unloaded(names))
+            self._registry.repository_defaults = await self._defaults()
         except CurrentInvalid as error:
-            logger.error("the defaults of before are kept: %s", error)
+            trouble = f"the defaults of before are kept: {error}"
         except ModelsError as error:
-            logger.error("%s", error)
-            self._registry.trouble = str(error)
+            trouble = self._registry.trouble = str(error)
+        if trouble and trouble != self._trouble:
+            logger.error("%s", trouble)
+        self._trouble = trouble
         if self._consent is not None and self._registry.required is not None:
             self._consent.require(self._registry.required)
+
+    async def _names(self) -> list[str]:
+        """The names in the repository.
+
+        Raises:
+            RepositoryError: They cannot be read, or there are none any more: a directory that was moved away, or a
+                volume that is not mounted, takes nothing away that serves or that is to.
+        """
+        names = await self._loader.run(self._loader.repository.names)
+        if not names and (self._registry.live or self._registry.required):
+            raise RepositoryError(f"{self._loader.repository.root} holds no model any more")
+        return names
+
+    async def _defaults(self) -> Mapping[InputKind, str]:
+        """The default models.
+
+        Raises:
+            CurrentInvalid: Their file cannot be read, or is gone: whoever asks for the default one relies on it.
+        """
+        repository = self._loader.repository
+        defaults = await self._loader.run(repository.defaults)
+        before = self._registry.repository_defaults
+        if before and not defaults and not await self._loader.run(repository.has_defaults):
+            raise CurrentInvalid(
+                f"{repository.root}/defaults.json is gone; {{}} in it would say that there is none"
+            )
+        return defaults
 
     async def _bring_up_to_date(self, name: str) -> Current | None:
         """Load what is current, if that is not live; return what is, if that is known."""
@@ -207,6 +238,7 @@ class Reloader:
         try:
             current = await self._wanted(name)
             if self._is_live(name, current):
+                await self._check_there(name, current)
                 self._keep(name, current)
                 return current
             if self._is_held(name, current) or not await self._is_due(name, current):
@@ -228,6 +260,10 @@ class Reloader:
         if await self._loader.has_been_signed(name, current.version, refusal):
             self._attempts.forget(name)
         return self._attempts.is_due(name, current)
+
+    async def _check_there(self, name: str, live: Current) -> None:
+        # It serves from memory; but whoever starts next could not load it, and nobody would know before.
+        await self._loader.run(lambda: self._loader.repository.check_there(name, live.version))
 
     def _take_out(self, name: str) -> None:
         self._companions.forget(name)

@@ -5,6 +5,7 @@ import logging
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from app.gate import Gate
 from app.hangs import HangWatch
 from app.inference import LoadedModel, load
 from app.loader import Loader
+from app.memory import MemoryWatch
 from app.metrics import Metrics
 from app.prediction import Predictor
 from app.processes.merging import Family
@@ -32,6 +34,7 @@ from app.version_policy import VersionPolicy
 from app.workers import Workers
 from models.bundle import Bundle
 from models.device import choose_device
+from models.errors import DeviceLost
 from models.public_keys import PublicKeys
 from models.repository import Repository
 
@@ -92,18 +95,23 @@ class Service:
             settings.hang_timeout_s,
             lambda: self.on_lost(),
         )
+        self._memory = MemoryWatch(settings.max_memory_bytes, lambda: self.registry.ready, lambda: self.on_lost())
         self.administration = Administration(
             self.repository, self.registry, self.reloader, settings.request_timeout_s
         )
         self._watches: list[asyncio.Task[None]] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def start(self) -> None:
         """Begin loading; the service answers at once, and is ready once its models are warm."""
+        self._loop = asyncio.get_running_loop()
         self._workers.start()
         interval_s = self.settings.reload_interval_s
         self._watches.append(asyncio.create_task(self.reloader.watch(interval_s)))
         if self.settings.hang_timeout_s:
             self._watches.append(asyncio.create_task(self._hangs.watch()))
+        if self.settings.max_memory_bytes:
+            self._watches.append(asyncio.create_task(self._memory.watch()))
         for keys in (self.keys, self.admin_keys):
             if keys is not None and interval_s:
                 self._watches.append(asyncio.create_task(keys.watch(interval_s)))
@@ -151,17 +159,33 @@ class Service:
         live = [model.batcher for model in self.registry.everything_live()]
         return live + self.reloader.draining()
 
+    def lose_device(self) -> None:
+        """Refuse everything and leave, since nothing succeeds on the device any more; from any thread."""
+        assert self._loop is not None, "a device is used by a service that was started"  # noqa: S101
+        with suppress(RuntimeError):  # A loop that has stopped is about to be left.
+            self._loop.call_soon_threadsafe(self._lose_device)
+
+    def _lose_device(self) -> None:
+        if not self.leaving:
+            logger.critical("%s does not work any more: the process leaves, to be started anew", self.device)
+        self.refuse()
+        self.on_lost()
+
     def _load(self, bundle: Bundle) -> LoadedModel:
         settings = self.settings
-        return load(
-            bundle,
-            self.device,
-            settings.max_batch_size,
-            settings.max_image_pixels,
-            self._workers.threads,
-            settings.precision,
-            WARM_UP_REST if self.registry.live else 0.0,
-        )
+        try:
+            return load(
+                bundle,
+                self.device,
+                settings.max_batch_size,
+                settings.max_image_pixels,
+                self._workers.threads,
+                settings.precision,
+                WARM_UP_REST if self.registry.live else 0.0,
+            )
+        except DeviceLost:
+            self.lose_device()
+            raise
 
     def _make_batcher(self, loaded: LoadedModel) -> Batcher:
         name, device = loaded.bundle.manifest.name, str(loaded.device)
@@ -181,6 +205,7 @@ class Service:
             length=len if loaded.bundle.manifest.tokenize else None,
             bounded=loaded.run.bounded,
             on_batch=on_batch,
+            lose_device=self.lose_device,
         )
         versions_of, metrics = self.registry.versions_of, self.metrics
         metrics.queue_items.labels(name).set_function(

@@ -113,6 +113,12 @@ class Settings(BaseSettings):
         description="Threads that decode and infer, in each worker process; 0: one for each CPU that may be used, "
         "shared out among the worker processes.",
     )
+    max_memory_bytes: int = Field(
+        0,
+        ge=0,
+        description="Physical memory that a process may hold: over it, it answers what it has and leaves, to be "
+        "started anew, since a model may leak. Leave room for two versions of each model. 0: no bound.",
+    )
     workers: int = Field(
         1,
         ge=1,

@@ -20,6 +20,7 @@ ModelsError
 │   └── NotWritable           nothing can be published here
 ├── KeyFileInvalid            a file of keys cannot be used, to sign or to trust, or not be written
 ├── DeviceUnavailable         the device asked for is not on this machine
+├── DeviceLost                the device had a fault that does not pass
 ├── BackendUnavailable        a backend wants a library or instructions that are not on this machine
 └── ExampleError              bytes that cannot become an example
     ├── UndecodableImage      not a supported, whole image
@@ -117,6 +118,10 @@ class KeyFileInvalid(ModelsError):
 
 class DeviceUnavailable(ModelsError):
     """The device asked for is not on this machine."""
+
+
+class DeviceLost(ModelsError):
+    """The device had a fault that does not pass: only a new process gets it back."""
 
 
 class BackendUnavailable(ModelsError):

@@ -16,6 +16,8 @@ from models.repository import InputKind
 
 # Of one process, for another that writes.
 PATIENCE_S = 5.0
+# The file cannot grow, or that cannot which SQLite keeps beside it to write ahead.
+FULL = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMOPEN, sqlite3.SQLITE_IOERR_SHMSIZE})
 TABLE = """
 CREATE TABLE IF NOT EXISTS corrections (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -131,8 +133,8 @@ def _open(file: Path) -> Iterator[sqlite3.Connection]:
             connection.execute("PRAGMA synchronous = FULL")
             yield connection
     except sqlite3.Error as error:
-        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+        if getattr(error, "sqlite_errorcode", None) in FULL:
             raise FeedbackFull(
-                f"{file.name} is full; fold its corrections into a training, and move it away"
+                f"{file.name} is full, or its disk is; fold its corrections into a training, and move it away"
             ) from None
         raise FeedbackUnavailable(f"{file} cannot be used: {error}") from error

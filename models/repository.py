@@ -208,6 +208,15 @@ class Repository:
                 stream.write(key.sign(text))
         return bundle
 
+    def check_there(self, name: str, version: str) -> None:
+        """Look whether a version's directory is there, and at nothing in it.
+
+        Raises:
+            VersionNotFound: It is not, or cannot be seen.
+        """
+        if not _is_there(self._directory(name) / version):
+            raise VersionNotFound(f"{name} has no version {version!r} any more")
+
     @contextmanager
     def staging(self, name: str, now: datetime | None = None) -> Iterator[Staging]:
         """Lend a fresh directory in which to build the next version, and sweep it away afterwards.
@@ -418,12 +427,16 @@ class Repository:
             CurrentInvalid: The file is not such a table.
         """
         file = self.root / "defaults.json"
-        if not file.exists():
-            return {}
         try:
             return _defaults.validate_json(file.read_bytes())
+        except FileNotFoundError:
+            return {}
         except (OSError, ValidationError) as error:
             raise CurrentInvalid(f"{file} is not a table of kind of input to model name") from error
+
+    def has_defaults(self) -> bool:
+        """Whether defaults.json is there."""
+        return _is_there(self.root / "defaults.json")
 
     def set_default(self, kind: InputKind, name: str) -> None:
         """Make a name the default for a kind of input."""

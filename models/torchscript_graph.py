@@ -11,7 +11,9 @@ from typing import BinaryIO
 import torch
 from torch import Tensor
 
+from models.errors import DeviceLost
 from models.golden import Outputs
+from models.memory import is_out_of_memory
 
 # Known, decided (see TorchScriptGraph), and pinned by the torch version; at each call it would bury what is new.
 warnings.filterwarnings("ignore", message=r"`torch\.jit\.\w+` is deprecated", category=FutureWarning)
@@ -34,15 +36,20 @@ class TorchScriptGraph:
         bounded, on_caller: See `models.runnable.Run`.
 
     Raises:
+        DeviceLost: The device does not work any more.
         RuntimeError: It cannot be loaded, or not be frozen.
     """
 
     def __init__(self, content: bytes, device: torch.device) -> None:
         # Outside inference mode: tensors made inside it would stay inference tensors for good.
         with _loading:
-            with _as_file(content) as file:
-                module = torch.jit.load(file, map_location=device).eval()
-            self._module = torch.jit.freeze(module)
+            try:
+                with _as_file(content) as file:
+                    module = torch.jit.load(file, map_location=device).eval()
+                self._module = torch.jit.freeze(module)
+            except RuntimeError as error:
+                _check(device, error)
+                raise
         self._device = device
         self.on_caller = device.type == "cpu"
         self.bounded = not self._module.inlined_graph.findAllNodes("prim::Loop")
@@ -53,6 +60,11 @@ class TorchScriptGraph:
         Args:
             batch: As the manifest's inputs say.
             threads: CPU threads that the calling one may use for it.
+
+        Raises:
+            OutOfMemoryError: A smaller batch may fit.
+            DeviceLost: The device does not work any more.
+            RuntimeError: The model failed.
         """
         if torch.get_num_threads() != threads:  # The number belongs to the calling thread.
             torch.set_num_threads(threads)
@@ -64,10 +76,29 @@ class TorchScriptGraph:
                     return outputs.float().cpu()
                 tokens_NBT, scores_NB = outputs
                 return tokens_NBT.cpu(), scores_NB.float().cpu()
-            except torch.OutOfMemoryError:
+            except RuntimeError as error:
+                _check(self._device, error)
+                if not is_out_of_memory(error):
+                    raise
                 # The batch is tried again in halves; what this one left behind must not stand in their way.
                 torch.cuda.empty_cache()
-                raise
+                raise torch.OutOfMemoryError(str(error)) from error
+
+
+def _check(device: torch.device, error: RuntimeError) -> None:
+    """Ask whether a device is the cause of a failure: a fault that does not pass is told at every later call."""
+    if not _works(device):
+        raise DeviceLost(f"{device} does not work any more: only a new process gets it back") from error
+
+
+def _works(device: torch.device) -> bool:
+    if device.type == "cpu":
+        return True
+    try:
+        torch.accelerator.synchronize(device)
+    except RuntimeError:
+        return False
+    return True
 
 
 @contextmanager

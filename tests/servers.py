@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,13 +106,18 @@ class Process:
 
 
 @contextmanager
-def process(models_dir: Path, *arguments: str, module: str = "app", **settings: object) -> Iterator[Process]:
-    """Run `python -m app` on a free port, in a group of processes of its own, and yield once it listens."""
+def process(
+    models_dir: Path, *arguments: str, module: str = "app", through: Sequence[str] = (), **settings: object
+) -> Iterator[Process]:
+    """Run `python -m app` on a free port, in a group of processes of its own, and yield once it listens.
+
+    `through` is a command that runs the one that follows it, such as `env NAME=VALUE`, as the same process.
+    """
     environment = {name: value for name, value in os.environ.items() if not name.startswith("LANTERN_")}
     environment |= {"LANTERN_MODELS_DIR": str(models_dir), "LANTERN_PORT": "0", "LANTERN_LOG_FORMAT": "json"}
     environment |= {"LANTERN_CPU_THREADS": "1"}
     environment |= {f"LANTERN_{name.upper()}": str(value) for name, value in settings.items()}
-    command = [sys.executable, "-m", module, *arguments]
+    command = [*through, sys.executable, "-m", module, *arguments]
     started = Process(
         subprocess.Popen(
             command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
@@ -130,3 +135,15 @@ def until(condition: Callable[[], bool], patience_s: float = PATIENCE_S) -> None
     while not condition():
         assert time.monotonic() < deadline_s, "waited in vain"
         time.sleep(0.005)
+
+
+def processor_s(pid: int, within_s: float) -> float:
+    """Seconds of processor time that a process takes within so many seconds."""
+    before_s = _spent_s(pid)
+    time.sleep(within_s)
+    return _spent_s(pid) - before_s
+
+
+def _spent_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -12,6 +12,7 @@ from pydantic_settings import get_subcommand
 
 from models.bundle import Bundle
 from models.errors import ModelsError
+from models.memory import is_out_of_memory
 from models.repository import Repository, default_root
 from models.signing_key import SigningKey, public_file
 from training.commands import (
@@ -110,7 +111,7 @@ def _make(options: Publishing) -> int:
     except (TrainingError, ModelsError, OSError) as error:
         return _tell(f"nothing was published: {error}", 1)
     except (MemoryError, RuntimeError) as error:
-        if not _out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         hint = "; a smaller --batch-size needs less" if trains else ""
         return _tell(f"nothing was published: out of memory{hint}", 1)
@@ -164,13 +165,6 @@ def _optimize(options: OptimizeOptions) -> Bundle:
     from training.progress import Progress
 
     return optimize(options, Progress())
-
-
-def _out_of_memory(error: Exception) -> bool:
-    # torch raises a class of its own for a GPU's memory, and a plain RuntimeError for the machine's.
-    return isinstance(error, MemoryError) or any(
-        sign in str(error) for sign in ("out of memory", "not enough memory", "can't allocate memory")
-    )
 
 
 def _make_default(options: Options) -> int:

@@ -19,6 +19,7 @@ from starlette.applications import Starlette
 from app import logs
 from app.api_keys import ApiKeysInvalid
 from app.main import create_app
+from app.memory import bound_of
 from app.processes.control import REPORT_EVERY_S, Channel, ChannelBroken, Message, frame, receive
 from app.processes.merging import Family
 from app.processes.reception import Reception
@@ -32,6 +33,9 @@ from models.errors import DeviceUnavailable, KeyFileInvalid
 from models.repository import Current
 
 logger = logging.getLogger(__name__)
+
+# Connections that are in use are closed after an answer, and their clients open others elsewhere.
+MOVE_WITHIN_S = 1.0
 
 
 class WorkerServer(Server):
@@ -56,8 +60,7 @@ class WorkerServer(Server):
         handover: socket.socket,
     ) -> None:
         super().__init__(app, settings)
-        # The others serve on: nobody need be given the time to look elsewhere.
-        self._service.on_lost = lambda: self._begin_to_leave(0.0)
+        self._service.on_lost = self._begin_to_leave_alone
         self._siblings = siblings
         self._channel = channel
         self._control = control
@@ -111,6 +114,15 @@ class WorkerServer(Server):
         if self._reception is not None:
             await self._reception.close()
 
+    def _begin_to_leave_alone(self) -> None:
+        if self._leaving is None:
+            self._leaving = asyncio.create_task(self._leave_alone())
+
+    async def _leave_alone(self) -> None:
+        """Leave while the others serve on: they get the connections that come, and then those that are here."""
+        await self._take_no_more()
+        await self._leave(MOVE_WITHIN_S)
+
     async def _report(self) -> None:
         while True:
             await asyncio.sleep(REPORT_EVERY_S)
@@ -157,7 +169,11 @@ def main() -> int:
     except (ChannelBroken, OSError):
         return 1  # Nobody is there to serve for.
     settings, number = Settings.model_validate(start["settings"]), start["number"]
-    settings = settings.model_copy(update={"device": device_in_turn(settings.device, number - 1)})
+    own = {
+        "device": device_in_turn(settings.device, number - 1),
+        "max_memory_bytes": bound_of(number, settings.workers, settings.max_memory_bytes),
+    }
+    settings = settings.model_copy(update=own)
     logs.configure(settings.log_format, settings.log_level, worker=number)
     served = {model: Current(**current) for model, current in start["served"].items()}
     channel = Channel(lambda message: server.hear(message), lambda: server.hear_the_end())

@@ -17,7 +17,7 @@ router = APIRouter(prefix="/v2/repository", tags=[ADMINISTRATION])
 BODIES = (IndexRequest, LoadRequest)
 _FAILURES: dict[int | str, dict[str, object]] = {
     status: {"model": Failure, "description": "What is off, and what to do."}
-    for status in (400, 401, 404, 413, 429, 503, 504)
+    for status in (400, 401, 404, 413, 429, 503, 504, 507)
 }
 
 

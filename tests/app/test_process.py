@@ -1,18 +1,16 @@
 """`python -m app` as a process: signals, logs, and the way out."""
 
 import json
-import os
 import signal
 import socket
 import threading
-import time
 from pathlib import Path
 
 import httpx
 
 from models.repository import Repository
 from tests.images import png
-from tests.servers import process, until
+from tests.servers import process, processor_s, until
 
 PNG = {"Content-Type": "image/png"}
 
@@ -118,19 +116,7 @@ def test_an_idle_service_leaves_the_processor_alone(shades: Repository) -> None:
         service.client.post("/predict", files=[("file", png(grey)) for grey in range(0, 250, 10)])
         pid = service.popen.pid
         # Helpers of a parallel computation may spin for a moment after it.
-        until(lambda: _processor_s(pid, within_s=0.2) <= 0.01)
-        assert _processor_s(pid, within_s=5.0) < 0.05
+        until(lambda: processor_s(pid, within_s=0.2) <= 0.01)
+        assert processor_s(pid, within_s=5.0) < 0.05
         service.popen.send_signal(signal.SIGINT)
         assert service.wait() == 0
-
-
-def _processor_s(pid: int, within_s: float) -> float:
-    """Seconds of processor time that a process takes within so many seconds."""
-    before_s = _spent_s(pid)
-    time.sleep(within_s)
-    return _spent_s(pid) - before_s
-
-
-def _spent_s(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

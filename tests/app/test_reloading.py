@@ -187,6 +187,21 @@ def test_damaged_defaults_keep_those_of_before(shades: Repository, serve: Serve)
     assert running.client.post("/predict", content=png(0), headers=PNG).json()["model"] == "always"
 
 
+def test_defaults_that_are_gone_are_kept_and_none_are_asked_for_in_writing(
+    shades: Repository, serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    publish(shades, "always", Always(1))
+    shades.set_default("image", "always")
+    running = serve().until_ready()
+    (shades.root / "defaults.json").unlink()
+    until(lambda: "defaults.json is gone" in caplog.text)
+    running.until_version("shades", publish(shades, "shades").manifest.version)
+    assert running.client.post("/predict", content=png(0), headers=PNG).json()["model"] == "always"
+    assert caplog.text.count("defaults.json is gone") == 1
+    (shades.root / "defaults.json").write_text("{}")
+    until(lambda: running.client.post("/predict", content=png(0), headers=PNG).status_code == 422)
+
+
 def test_with_reloading_off_only_the_start_looks(shades: Repository, serve: Serve) -> None:
     running = serve(reload_interval_s=0).until_ready()
     first = running.client.get("/models/shades").json()["version"]

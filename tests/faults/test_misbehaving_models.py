@@ -1,9 +1,6 @@
 """A model that misbehaves fails its own requests cleanly, and no other model's."""
 
-import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 
 import httpx
 import pytest
@@ -11,39 +8,11 @@ from torch import nn
 
 from models.repository import Repository
 from tests.bundles import publish
+from tests.faults.asking import PATIENCE_S, ask, asked_all_along
 from tests.faults.models import WHITE, GivesAnotherShape, GivesNaN, GivesTooFew, Hangs, Raises
-from tests.images import png
-from tests.servers import Process, process, until
+from tests.servers import process, until
 
-PNG = {"Content-Type": "image/png"}
 HANG_TIMEOUT_S = 0.5
-# Of a machine that is busy with something else.
-PATIENCE_S = 20.0
-
-
-def ask(client: httpx.Client, model: str, grey: int) -> httpx.Response:
-    return client.post(f"/models/{model}/predict", content=png(grey), headers=PNG)
-
-
-@contextmanager
-def asked_all_along(service: Process, model: str) -> Iterator[list[int]]:
-    """Ask a model again and again meanwhile; the statuses are there afterwards."""
-    statuses: list[int] = []
-    done = threading.Event()
-
-    def go_on() -> None:
-        with httpx.Client(base_url=service.client.base_url, timeout=PATIENCE_S) as client:
-            # At least once, however soon the rest is done.
-            while not statuses or not done.is_set():
-                statuses.append(ask(client, model, 0).status_code)
-
-    with ThreadPoolExecutor(1) as pool:
-        asking = pool.submit(go_on)
-        try:
-            yield statuses
-        finally:
-            done.set()
-            asking.result()
 
 
 @pytest.mark.parametrize("module", [Raises(), GivesNaN(), GivesAnotherShape(), GivesTooFew()])
