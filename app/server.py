@@ -70,20 +70,21 @@ class Server(uvicorn.Server):
             )
         )
         self._service: Service = app.state.service
-        self._service.on_lost = lambda: self._begin_to_leave(settings.drain_grace_s)
+        self._service.on_lost = self._begin_to_leave_lost
         self._settings = settings
         self._loop: asyncio.AbstractEventLoop | None = None
         self._leaving: asyncio.Task[None] | None = None
+        self._lost = False
         self._acceptor: Acceptor | None = None
         self.url: str | None = None
 
     def serve_until_stopped(self) -> int:
-        """Serve; return the exit status: 0 after a stop that was asked for, 1 if it could not start."""
+        """Serve; return the exit status: 0 after a stop that was asked for, else 1, so that it is started anew."""
         # What is imported stays. To look through all of it at each full collection stops every thread for a tenth
         # of a second.
         gc.freeze()
         self.run()
-        status = 0 if self.started else 1
+        status = 0 if self.started and not self._lost else 1
         if _threads_end_within(LAST_WORK_S):
             return status
         # A codec or a model that does not come back would hold the interpreter for ever.
@@ -157,6 +158,10 @@ class Server(uvicorn.Server):
         protocol = RequestProtocol(**self.protocol_options)
         self._opening.open(connection, protocol)
         return True
+
+    def _begin_to_leave_lost(self) -> None:
+        self._lost = True
+        self._begin_to_leave(self._settings.drain_grace_s)
 
     def _begin_to_leave(self, grace_s: float) -> None:
         if self._leaving is None:

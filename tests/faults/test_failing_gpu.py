@@ -35,7 +35,7 @@ def test_a_device_that_is_lost_fails_readiness_and_ends_the_process(shades: Repo
         refused = ask(client, "other", 0).json()
         assert (refused["code"], "about to stop" in refused["detail"]) == ("draining", True)
         assert "lost its device" not in refused["detail"]
-        assert service.wait() == 0
+        assert service.wait() == 1
     assert sum("does not work any more: the process leaves" in line for line in service.lines) == 1
 
 

@@ -58,7 +58,7 @@ def test_a_lone_process_that_holds_too_much_leaves_as_if_told_to(repository: Rep
         until_watched(service)
         leak_until_it_leaves(service)
         assert client.get("/health/ready").status_code == 503
-        assert service.wait() == 0
+        assert service.wait() == 1
 
 
 def test_a_bound_that_the_models_alone_exceed_is_told_and_has_no_effect(shades: Repository) -> None:

@@ -92,7 +92,7 @@ def test_a_process_in_which_many_threads_hang_leaves(repository: Repository) -> 
         client = service.until_ready().client
         with ThreadPoolExecutor(4) as askers:
             list(askers.map(lambda number: ask(client, f"bad-{number}", WHITE), range(4)))
-        assert service.wait() == 0
+        assert service.wait() == 1
     assert any("the process leaves" in line for line in service.lines)
 
 
