@@ -17,6 +17,7 @@ from models.backend import Backend
 from models.bundle import Bundle
 from models.errors import BackendUnavailable, BundleError, DeviceLost, GoldenMismatch
 from models.golden import Outputs, check_golden
+from models.operators import NO_OTHERS
 from models.preparation import ImagePreparation, TextPreparation, preparation_of
 from models.runnable import Run, runnable
 from models.tokenization import Tokenizer
@@ -82,6 +83,7 @@ def load(
     threads: int = 1,
     precision: Precision = "auto",
     rest: float = 0.0,
+    allowed: frozenset[str] = NO_OTHERS,
 ) -> LoadedModel:
     """Load, freeze and warm up a verified bundle, and run its golden check.
 
@@ -93,6 +95,7 @@ def load(
         threads: CPU threads that a batch may use when it has the machine to itself.
         precision: Of the bundle's backends, which may serve.
         rest: How long to leave the processor to others after each batch of the warm-up, in times of that batch.
+        allowed: Operators that a TorchScript file may use besides `models.operators.OPERATORS`.
 
     Raises:
         BundleError: It cannot be used, with the reason; whatever torch raised is its cause.
@@ -107,7 +110,7 @@ def load(
     mismatch: GoldenMismatch | None = None
     for backend in usable(manifest, device, precision):
         try:
-            run = runnable(backend, bundle.read, device, threads)
+            run = runnable(backend, bundle.read, device, threads, allowed)
             curve, fitting = warm_up(run, bundle, buckets(largest), at_most, rest)
             # Both ways that a batch may be run.
             for count in sorted({1, at_most}):

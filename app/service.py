@@ -35,6 +35,7 @@ from app.workers import Workers
 from models.bundle import Bundle
 from models.device import choose_device
 from models.errors import DeviceLost
+from models.operators import parse_operators
 from models.public_keys import PublicKeys
 from models.repository import Repository
 
@@ -182,6 +183,7 @@ class Service:
                 self._workers.threads,
                 settings.precision,
                 WARM_UP_REST if self.registry.live else 0.0,
+                parse_operators(settings.allow_operators or ""),
             )
         except DeviceLost:
             self.lose_device()

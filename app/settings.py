@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict
 
 from app.version_policy import VersionPolicy
 from models.manifest import ModelName
+from models.operators import parse_operators
 from models.repository import DEFAULT_ROOT
 from models.signing_key import SIGNING_KEY_VARIABLE
 
@@ -69,6 +70,12 @@ class Settings(BaseSettings):
         "current",
         description="Versions of each model that are live besides the current one, with commas between them: "
         "latest:N, the newest N that are published; NAME/VERSION, pinned; current, none.",
+    )
+
+    allow_operators: str | None = Field(
+        None,
+        description="Operators of torch that models may use besides those that only compute, with commas between "
+        "them, as aten::save; `models/operators.py` lists the others. Only for models whose makers you trust.",
     )
 
     max_batch_size: int = Field(64, ge=1, le=4096, description="Most items in a batch; a model may allow fewer.")
@@ -183,6 +190,12 @@ class Settings(BaseSettings):
     @classmethod
     def _names_versions(cls, text: str) -> str:
         VersionPolicy.parse(text)
+        return text
+
+    @field_validator("allow_operators")
+    @classmethod
+    def _names_operators(cls, text: str | None) -> str | None:
+        parse_operators(text or "")
         return text
 
     @model_validator(mode="after")

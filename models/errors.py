@@ -10,6 +10,8 @@ ModelsError
 │   ├── FileCorrupt           its size or sha256 is not the listed one
 │   ├── SignatureMissing      a signature is wanted, and there is none
 │   ├── SignatureInvalid      manifest.sig is no trusted key's signature of manifest.json
+│   ├── ArchiveInvalid        its TorchScript file is not one as torch writes it
+│   ├── OperatorsNotAllowed   its TorchScript file could do more than compute
 │   ├── TokenizerInvalid      its tokenizer cannot be read, or is none that a graph can rely on
 │   └── GoldenMismatch        whole, but loaded it does not give its golden scores
 ├── RepositoryError
@@ -70,6 +72,14 @@ class SignatureMissing(BundleError):
 
 class SignatureInvalid(BundleError):
     """manifest.sig is not what a trusted key made of manifest.json."""
+
+
+class ArchiveInvalid(BundleError):
+    """A TorchScript file is not one as torch writes it, so that it cannot be told what it would do."""
+
+
+class OperatorsNotAllowed(BundleError):
+    """A TorchScript file uses operators that are not known to do nothing but compute."""
 
 
 class TokenizerInvalid(BundleError):

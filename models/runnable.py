@@ -9,6 +9,7 @@ from torch import Tensor
 from models.backend import Form
 from models.golden import Outputs
 from models.openvino_graph import OpenVinoGraph
+from models.operators import NO_OTHERS, QUANTIZED_CLASSES
 from models.torchscript_graph import TorchScriptGraph
 
 
@@ -33,7 +34,13 @@ class Run(Protocol):
         ...
 
 
-def runnable(form: Form, read: Callable[[str], bytes], device: torch.device, threads: int = 1) -> Run:
+def runnable(
+    form: Form,
+    read: Callable[[str], bytes],
+    device: torch.device,
+    threads: int = 1,
+    allowed: frozenset[str] = NO_OTHERS,
+) -> Run:
     """Load a form of a model.
 
     Args:
@@ -41,11 +48,15 @@ def runnable(form: Form, read: Callable[[str], bytes], device: torch.device, thr
         read: Path of a file -> its bytes, which nobody can have changed since they were verified.
         device: Where it is to run.
         threads: CPU threads that it may use in all.
+        allowed: Operators that it may use besides `models.operators.OPERATORS`.
 
     Raises:
+        ArchiveInvalid, OperatorsNotAllowed: What it could do cannot be told, or is more than to compute.
         BackendUnavailable: It wants a library that is not installed.
         RuntimeError: Its library cannot load the file.
     """
     if form.weights is not None:
         return OpenVinoGraph(read(form.file), read(form.weights), form.precision, threads)
-    return TorchScriptGraph(read(form.file), device)
+    if form.precision == "int8":
+        allowed |= QUANTIZED_CLASSES
+    return TorchScriptGraph(read(form.file), device, allowed)

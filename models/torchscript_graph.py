@@ -14,6 +14,8 @@ from torch import Tensor
 from models.errors import DeviceLost
 from models.golden import Outputs
 from models.memory import is_out_of_memory
+from models.operators import NO_OTHERS
+from models.torchscript_scan import check_operators
 
 # Known, decided (see TorchScriptGraph), and pinned by the torch version; at each call it would bury what is new.
 warnings.filterwarnings("ignore", message=r"`torch\.jit\.\w+` is deprecated", category=FutureWarning)
@@ -26,21 +28,25 @@ class TorchScriptGraph:
     """A TorchScript file, frozen on its device.
 
     TorchScript is deprecated upstream and kept because it is the artifact that users asked for; within `models`
-    it is named only here. The file is code: what it was verified against is what makes it safe to load.
+    it is loaded only here. The file is code: what it was verified against is what makes it safe to load, and what
+    it could do is looked at before torch sees it.
 
     Args:
         content: The file.
         device: Where to run it.
+        allowed: Operators that it may use besides `models.operators.OPERATORS`.
 
     Attributes:
         bounded, on_caller: See `models.runnable.Run`.
 
     Raises:
         DeviceLost: The device does not work any more.
+        ArchiveInvalid, OperatorsNotAllowed: It is not one as torch writes it, or could do more than compute.
         RuntimeError: It cannot be loaded, or not be frozen.
     """
 
-    def __init__(self, content: bytes, device: torch.device) -> None:
+    def __init__(self, content: bytes, device: torch.device, allowed: frozenset[str] = NO_OTHERS) -> None:
+        check_operators(content, allowed)
         # Outside inference mode: tensors made inside it would stay inference tensors for good.
         with _loading:
             try:

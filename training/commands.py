@@ -25,6 +25,7 @@ from models.signing_key import PUBLIC_SUFFIX, SIGNING_KEY_VARIABLE, default_sign
 from training.compare.grid import compare_command
 from training.config import (
     SIGNING_KEY,
+    AllowingOptions,
     ImageOptions,
     Options,
     Seq2SeqOptions,
@@ -146,11 +147,12 @@ class PairTableOptions(OwnDataOptions, Seq2SeqOptions):
     lowercase: bool = Field(False, description="Read capital letters of the source as small ones.")
 
 
-class ImportOptions(Options):
+class ImportOptions(AllowingOptions, Options):
     """Make a bundle of a TorchScript file, or of a state dict of a torchvision architecture.
 
-    A TorchScript file is code: import none that you do not trust. With --arch, what is not given of size, shorter
-    side, interpolation, mean and std is as torchvision's published weights want it.
+    A TorchScript file is code: import none that you do not trust; one that could do more than compute is refused.
+    With --arch, what is not given of size, shorter side, interpolation, mean and std is as torchvision's published
+    weights want it.
     """
 
     file: CliPositionalArg[Path] = Field(description="TorchScript file, or .pth state dict.")
@@ -201,7 +203,7 @@ CompareOptions = compare_command(
 )
 
 
-class OptimizeOptions(BaseModel):
+class OptimizeOptions(AllowingOptions):
     """Publish a model anew, with faster forms of it beside TorchScript, if they are as accurate.
 
     OpenVINO in fp32, in bf16 and quantized to int8, as far as this processor is made for them. They are judged on

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from models.manifest import ModelName, Task
+from models.operators import ALLOW_VARIABLE, default_allowed, parse_operators
 from models.repository import DEFAULT_ROOT, MODELS_DIR_VARIABLE, default_root
 from models.signing_key import SIGNING_KEY_VARIABLE, default_signing_key
 from training.errors import OptionInvalid
@@ -44,6 +45,7 @@ PLACES = (
     "default",
     "candidate",
     "optimize",
+    "allow_operators",
 )
 
 
@@ -67,6 +69,28 @@ class Options(BaseModel):
     def record(self) -> dict[str, object]:
         """The options that decide what the model is, as plain values."""
         return self.model_dump(mode="json", exclude=set(PLACES))
+
+
+class AllowingOptions(BaseModel):
+    """What every command takes that reads a TorchScript file which others may have made."""
+
+    allow_operators: str = Field(
+        default_factory=default_allowed,
+        validate_default=True,
+        description="Operators of torch that it may use besides those that only compute, with commas between, as "
+        f"aten::save; {ALLOW_VARIABLE} or none. The service has to be told the same.",
+    )
+
+    @property
+    def allowed(self) -> frozenset[str]:
+        """The operators."""
+        return parse_operators(self.allow_operators)
+
+    @field_validator("allow_operators")
+    @classmethod
+    def _names_operators(cls, text: str) -> str:
+        parse_operators(text)
+        return text
 
 
 class TrainingOptions(Options):

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from models.golden import Outputs
+from models.operators import NO_OTHERS
+from models.torchscript_scan import check_operators
 from training.errors import DataUnavailable, GateFailed
 
 # Known, decided (see `Exported`), and pinned by the torch version; said once a call it would bury real news.
@@ -20,9 +22,17 @@ class Exported:
 
     TorchScript is deprecated upstream and kept because it is the artifact that users asked for; within
     `training` it is named only here.
+
+    Args:
+        content: The file.
+        allowed: Operators that it may use besides `models.operators.OPERATORS`; as serving will, it uses no other.
+
+    Raises:
+        ArchiveInvalid, OperatorsNotAllowed: It would not be served.
     """
 
-    def __init__(self, content: bytes) -> None:
+    def __init__(self, content: bytes, allowed: frozenset[str] = NO_OTHERS) -> None:
+        check_operators(content, allowed)
         self.module = torch.jit.load(io.BytesIO(content), map_location="cpu").eval()
 
     def freeze(self, device: torch.device) -> None:
@@ -63,14 +73,21 @@ def is_script(file: Path) -> bool:
         return any("/code/" in name for name in archive.namelist())
 
 
-def load_script(file: Path) -> nn.Module:
+def load_script(file: Path, allowed: frozenset[str] = NO_OTHERS) -> nn.Module:
     """Load a TorchScript file that somebody else made; it is code, and must be trusted as such.
 
+    Args:
+        file: Where it is.
+        allowed: Operators that it may use besides `models.operators.OPERATORS`.
+
     Raises:
+        ArchiveInvalid, OperatorsNotAllowed: It would not be served.
         DataUnavailable: It cannot be read.
     """
     try:
-        module: nn.Module = torch.jit.load(file, map_location="cpu").eval()
+        content = file.read_bytes()
+        check_operators(content, allowed)
+        module: nn.Module = torch.jit.load(io.BytesIO(content), map_location="cpu").eval()
     except (OSError, RuntimeError, ValueError) as error:
         raise DataUnavailable(f"{file} cannot be loaded: {str(error).splitlines()[0]}") from error
     return module

@@ -10,7 +10,7 @@ from training.recipes.defaults import Defaults
 
 DEFAULT = re.compile(r" \(default(?: factory)?: (.*)\)$", re.DOTALL)
 # What pydantic-settings shows of an option that is nothing by default, and of one whose default is worked out.
-UNTOLD = ("null", "default_root", "default_signing_key")
+UNTOLD = ("null", "default_root", "default_signing_key", "default_allowed")
 
 
 def help_formatter(

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from models.bundle import Bundle
 from models.manifest import ImageDecoding, TensorSpec
+from models.operators import NO_OTHERS
 from models.preparation import ImagePreparation
 from models.repository import Repository
 from models.signing_key import SigningKey
@@ -45,11 +46,13 @@ class Foreign:
         prepared: The network and its preprocessing.
         labels: The K names, in the order of its outputs.
         sha256: Of the file that it came in.
+        allowed: Operators that it may use besides `models.operators.OPERATORS`.
     """
 
     prepared: Prepared
     labels: tuple[str, ...]
     sha256: str
+    allowed: frozenset[str] = NO_OTHERS
 
 
 class Logarithm(nn.Module):
@@ -98,7 +101,7 @@ def import_file(options: ImportOptions, progress: Progress) -> Bundle:
     prepared = _from_script(options) if _holds_script(options.file) else _from_weights(options, len(labels))
     if options.outputs == "probabilities":
         prepared = replace(prepared, network=Logarithm(prepared.network))
-    return _publish(Foreign(prepared, labels, digest), options, progress)
+    return _publish(Foreign(prepared, labels, digest, options.allowed), options, progress)
 
 
 def _from_script(options: ImportOptions) -> Prepared:
@@ -112,7 +115,7 @@ def _from_script(options: ImportOptions) -> Prepared:
         interpolation=options.interpolation,
         max_pixels=options.max_pixels,
     )
-    network = load_script(options.file)
+    network = load_script(options.file, options.allowed)
     _check_signature(network, options.file)
     mean_C = _per_channel("mean", options.mean, decoding.channels)
     std_C = _per_channel("std", options.std, decoding.channels)
@@ -173,7 +176,7 @@ def _publish(foreign: Foreign, options: Options, progress: Progress) -> Bundle:
     for images in (batch, batch[:1]):
         _check_outputs(model, images, len(foreign.labels))
     content = script(model)
-    parity = check_parity(model, Exported(content), batch)
+    parity = check_parity(model, Exported(content, foreign.allowed), batch)
     progress.say(f"{options.name}: {len(foreign.labels)} labels, parity {parity:.1g}")
     candidate = Candidate(
         content=content,
@@ -191,6 +194,7 @@ def _publish(foreign: Foreign, options: Options, progress: Progress) -> Bundle:
             figures={"parity": parity, "sha256": foreign.sha256},
             pictures={},
         ),
+        allowed=foreign.allowed,
     )
     return publish(candidate, options, key)
 

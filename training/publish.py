@@ -13,6 +13,7 @@ from torch import Tensor
 from models.backend import Backend, Tolerance
 from models.bundle import Bundle, describe_all
 from models.manifest import BuiltWith, Calibration, GoldenExample, Limits, Manifest, Source
+from models.operators import NO_OTHERS
 from models.preparation import Preparation
 from models.repository import Repository, Staging
 from models.signing_key import SigningKey
@@ -44,6 +45,7 @@ class Candidate:
         data_sha256: Of what it was made from.
         report: For a person.
         optimized: Other forms of the model, the fastest first.
+        allowed: Operators that it may use besides `models.operators.OPERATORS`.
     """
 
     content: bytes
@@ -57,6 +59,7 @@ class Candidate:
     data_sha256: str
     report: Report
     optimized: Sequence[Optimized] = ()
+    allowed: frozenset[str] = NO_OTHERS
 
 
 def publish(candidate: Candidate, options: Options, key: SigningKey | None) -> Bundle:
@@ -80,7 +83,7 @@ def publish(candidate: Candidate, options: Options, key: SigningKey | None) -> B
         golden = _write_golden(staging.directory, candidate)
         write_report(staging.directory, candidate.report)
         staging.write_manifest(_manifest(staging, candidate, options, golden), key)
-        check_in_fresh_process(staging.directory)
+        check_in_fresh_process(staging.directory, candidate.allowed)
         return repository.publish(options.name, staging, current=not options.candidate)
 
 
@@ -99,7 +102,7 @@ def _write_golden(directory: Path, candidate: Candidate) -> tuple[GoldenExample,
         (directory / path).write_bytes(content)
     preparation = candidate.preparation
     batch = preparation.collate([preparation.prepare(content) for content in contents])
-    outputs = Exported(candidate.content).run(batch)
+    outputs = Exported(candidate.content, candidate.allowed).run(batch)
     if isinstance(outputs, Tensor):
         rows = zip(paths, outputs.tolist(), strict=True)
         return tuple(GoldenExample(file=path, scores=scores) for path, scores in rows)

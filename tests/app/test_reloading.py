@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from models.repository import Repository
+from tests.archives import coded
 from tests.bundles import Always, Shades, publish, stage
 from tests.images import png
 from tests.servers import Running, until
@@ -135,7 +136,7 @@ def test_a_file_that_torch_cannot_load_is_refused(shades: Repository, serve: Ser
         from models.bundle import describe_all
         from models.manifest import Manifest
 
-        (staging.directory / "model.ts.pt").write_bytes(b"no archive")
+        (staging.directory / "model.ts.pt").write_bytes(coded("    return self.nowhere"))
         manifest = Manifest.parse((staging.directory / "manifest.json").read_bytes())
         files = describe_all(staging.directory)
         staging.write_manifest(manifest.model_copy(update={"files": files}))

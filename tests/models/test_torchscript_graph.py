@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.errors import DeviceLost
+from models.errors import ArchiveInvalid, DeviceLost
 from models.torchscript_graph import TorchScriptGraph
+from tests.archives import coded
 from tests.bundles import Shades
 from training.export import script
 
@@ -28,8 +29,13 @@ def test_it_gives_what_the_model_gives_on_so_many_threads(threads: int) -> None:
 
 
 def test_what_is_no_torchscript_cannot_be_loaded() -> None:
-    with pytest.raises(RuntimeError):
+    with pytest.raises(ArchiveInvalid, match="it is no zip file"):
         TorchScriptGraph(b"this is no graph", CPU)
+
+
+def test_code_that_makes_no_sense_to_torch_cannot_be_loaded() -> None:
+    with pytest.raises(RuntimeError, match="nowhere"):
+        TorchScriptGraph(coded("    return self.nowhere"), CPU)
 
 
 class Failing:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import efficientnet_b0, squeezenet1_1
 
+from models.errors import ModelNotFound, OperatorsNotAllowed
 from models.repository import Repository
 from tests.images import png
 from tests.servers import Running
@@ -67,6 +68,19 @@ class Nothing(nn.Module):
         return images_NCHW.mean(dim=(2, 3)) / 0
 
 
+class Recording(Brightness):
+    """Writes what it is asked into a file."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self.path = path
+
+    def forward(self, images_NCHW: Tensor) -> Tensor:
+        torch.save(images_NCHW, self.path)
+        brightness_N1 = images_NCHW.mean(dim=(1, 2, 3)).unsqueeze(1)
+        return -20 * (brightness_N1 - self.centres_1K).square()
+
+
 @pytest.fixture
 def labels(tmp_path: Path) -> Path:
     file = tmp_path / "labels.txt"
@@ -105,6 +119,37 @@ def test_a_torchscript_file_is_served(
     expected = torch.softmax(Brightness()(torch.full((1, 3, 8, 8), 128 / 255)), 1)[0, 1].item()
     answer = client.post("/predict", content=png(128), headers={"Content-Type": "image/png"}).json()
     assert answer["predictions"][0]["score"] == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_file_that_could_do_more_than_compute_is_refused_before_it_is_loaded(
+    repository: Repository, tmp_path: Path, labels: Path
+) -> None:
+    file = saved(Recording(str(tmp_path / "seen")), tmp_path / "model.pt")
+    with pytest.raises(OperatorsNotAllowed, match=r"aten::save \(code/.*, line .*=aten::save$"):
+        import_file(options(repository, file, labels), silent())
+    assert not (tmp_path / "seen").exists()
+    with pytest.raises(ModelNotFound):
+        repository.open("foreign")
+
+
+def test_operators_that_are_allowed_pass_every_check(
+    repository: Repository, tmp_path: Path, labels: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = saved(Recording(str(tmp_path / "seen")), tmp_path / "model.pt")
+    bundle = import_file(options(repository, file, labels, allow_operators="aten::save"), silent())
+    assert "allow_operators" not in bundle.manifest.source.config
+    monkeypatch.setenv("LANTERN_ALLOW_OPERATORS", "aten::save")
+    import_file(options(repository, file, labels), silent())
+
+
+def test_what_names_no_operator_is_a_wrong_option(
+    repository: Repository, tmp_path: Path, labels: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ValueError, match="is no operator's name"):
+        options(repository, tmp_path, labels, allow_operators="*")
+    monkeypatch.setenv("LANTERN_ALLOW_OPERATORS", "*")
+    with pytest.raises(ValueError, match="is no operator's name"):
+        options(repository, tmp_path, labels)
 
 
 def test_a_state_dict_of_a_torchvision_architecture_is_imported(

@@ -14,6 +14,7 @@ from models.errors import BackendUnavailable
 from models.golden import same_top_label
 from models.instructions import BF16, INT8, architecture, has_instructions
 from models.manifest import TensorSpec
+from models.operators import NO_OTHERS
 from models.preparation import Preparation
 from models.runnable import runnable
 from training.errors import GateFailed, NotAccurate
@@ -53,12 +54,14 @@ class Exporting:
         spec: Of its input.
         preparation: How its raw inputs become a batch.
         golden: Raw inputs whose scores the service will compare.
+        allowed: Operators that it may use besides `models.operators.OPERATORS`.
     """
 
     content: bytes
     spec: TensorSpec
     preparation: Preparation
     golden: Sequence[bytes]
+    allowed: frozenset[str] = NO_OTHERS
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,7 @@ def optimized(
     """
     trial = _Trial(exporting, sample, limits, rate)
     progress.say(f"torchscript-fp32: {trial.torchscript_per_s:.0f} items a second on one thread")
-    graph = convert(exporting.content, exporting.spec)
+    graph = convert(exporting.content, exporting.spec, exporting.allowed)
     plain = _files("model.openvino", serialized(graph))
     trial.check_same(plain)
     kept: list[Optimized] = []
@@ -160,7 +163,7 @@ class _Trial:
         self._collate = exporting.preparation.collate
         self._sample = sample
         self._golden = self._collate([exporting.preparation.prepare(content) for content in exporting.golden])
-        reference = Exported(exporting.content)
+        reference = Exported(exporting.content, exporting.allowed)
         self._golden_NK = reference.scores(self._golden)
         reference.freeze(torch.device("cpu"))
         self._reference: Scores = reference.scores

@@ -19,6 +19,7 @@ from torch import Tensor
 from models.errors import BackendUnavailable
 from models.manifest import TensorSpec
 from models.openvino_graph import import_openvino
+from models.operators import NO_OTHERS
 from training.errors import GateFailed
 from training.export import Exported
 
@@ -30,20 +31,22 @@ WEIGHTED = ("Convolution", "GroupConvolution", "MatMul")
 FIRST_SPARED, LAST_SPARED = 3, 1
 
 
-def convert(content: bytes, spec: TensorSpec) -> Graph:
+def convert(content: bytes, spec: TensorSpec, allowed: frozenset[str] = NO_OTHERS) -> Graph:
     """Convert a TorchScript file.
 
     Args:
         content: The file.
         spec: Of its input.
+        allowed: Operators that it may use besides `models.operators.OPERATORS`.
 
     Raises:
+        ArchiveInvalid, OperatorsNotAllowed: It would not be served.
         BackendUnavailable: OpenVINO is not installed.
         GateFailed: It cannot be converted, with the reason.
     """
     openvino = import_openvino()
     # Frozen, control flow that hangs on constants is gone, which the converter would not take.
-    exported = Exported(content)
+    exported = Exported(content, allowed)
     exported.freeze(torch.device("cpu"))
     shape = openvino.PartialShape([size if isinstance(size, int) else -1 for size in spec.shape])
     dtype = {"uint8": openvino.Type.u8, "int64": openvino.Type.i64, "float32": openvino.Type.f32}[spec.dtype]

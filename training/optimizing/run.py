@@ -40,6 +40,7 @@ def optimize(options: OptimizeOptions, progress: Progress) -> Bundle:
         manifest.inputs[0],
         preparation_of(manifest, bundle.read),
         [bundle.read(golden.file) for golden in manifest.golden],
+        options.allowed,
     )
     found = optimized(exporting, sample, limits, progress)
     if not found:
@@ -49,7 +50,7 @@ def optimize(options: OptimizeOptions, progress: Progress) -> Bundle:
         if repository.current(options.name).manifest_sha256 != bundle.manifest_sha256:
             raise GateFailed(f"another version of {options.name} was published meanwhile; optimize that")
         _write(staging, bundle, found, limits, key)
-        check_in_fresh_process(staging.directory)
+        check_in_fresh_process(staging.directory, options.allowed)
         return repository.publish(options.name, staging)
 
 
