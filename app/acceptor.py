@@ -6,6 +6,8 @@ import socket
 from collections import deque
 from collections.abc import Callable, Sequence
 
+from app.open_files import NO_ROOM, leaves_room
+
 logger = logging.getLogger(__name__)
 
 # As many as uvicorn asks for.
@@ -72,11 +74,19 @@ class Acceptor:
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
-                logger.error("no connection is accepted for %g s: %s", PAUSE_S, error)
-                self._stop_watching()
-                self._pause = self._loop.call_later(PAUSE_S, self._end_pause)
+                self._begin_pause(str(error))
+                return
+            if not leaves_room(connection.fileno()):
+                # The others wait in the kernel; of those that there are some will end.
+                connection.close()
+                self._begin_pause(NO_ROOM)
                 return
             self.place(connection)
+
+    def _begin_pause(self, why: str) -> None:
+        logger.error("no connection is accepted for %g s: %s", PAUSE_S, why)
+        self._stop_watching()
+        self._pause = self._loop.call_later(PAUSE_S, self._end_pause)
 
     def _end_pause(self) -> None:
         self._pause = None

@@ -55,13 +55,15 @@ class Administration:
             StorageFull: There is no room for it; nothing is changed.
             ModelNotReady: It is made, and not in force yet.
         """
-        result = await self._write(call)
+        result = await self._call(call)
         logger.info("%s had %s: %s", caller, name, what)
         await self._in_force(name, self._reloader.look())
         return result
 
     async def make_current(self, caller: str, name: str, what: str, call: Callable[[Repository], str]) -> None:
         """Make a change that makes a version the current one, and wait until that answers here.
+
+        Of a model that is unloaded it will answer once that is loaded again: then there is nothing to wait for.
 
         Args:
             caller: As of `change`.
@@ -71,9 +73,13 @@ class Administration:
 
         Raises:
             ModelNotFound, VersionNotFound, Refused, StorageFull, ModelNotReady: As of `change`.
+            Refused: Somebody else made another version the current one meanwhile.
         """
         self._reloader.retry(name)
         version = await self.change(caller, name, what, call)
+        now = await self._call(lambda repository: repository.current(name))
+        if now.version != version:
+            raise Refused(f"{name} {now.version} was made the current version meanwhile, and not {version}")
         await self._in_force(name, self._reloader.settled(name, version))
         self._check_loaded(name, version)
 
@@ -86,12 +92,14 @@ class Administration:
 
         Raises:
             ModelNotFound: It is not there.
-            Refused: It cannot be loaded.
+            Refused: It cannot be loaded, or somebody else had it unloaded meanwhile.
             ModelNotReady: It is still being loaded.
         """
         self._reloader.retry(name)
         await self.change(caller, name, "load", lambda repository: repository.load(name))
         await self._in_force(name, self._reloader.settled(name))
+        if name in self._registry.unloaded:
+            raise Refused(f"{name} was unloaded meanwhile; load it again if it is to be served")
         if name not in self._registry.live:
             self._check_loaded(name, None)
 
@@ -105,7 +113,7 @@ class Administration:
         """
         await self.change(caller, name, "unload", lambda repository: repository.unload(name))
 
-    async def _write(self, call: Callable[[Repository], Result]) -> Result:
+    async def _call(self, call: Callable[[Repository], Result]) -> Result:
         try:
             return await asyncio.to_thread(call, self._repository)
         except models.errors.ModelNotFound as error:

@@ -21,6 +21,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic_core import ErrorDetails, to_json
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 from starlette.types import Scope
 
 from app.schemas import ItemError
@@ -50,8 +51,10 @@ STATUS_BY_CODE = {
 }
 # That protocol has one status for whatever is wrong with a request.
 OPEN_INFERENCE_STATUS = {409: 400, 415: 400, 422: 400}
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 PHRASES = {int(status): status.phrase for status in HTTPStatus}
 RETRY_LATER = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
+UNEXPECTED = "the service failed; its log says why, under this request id"
 CLIENT_CLOSED_REQUEST = 499  # nginx's code for the log: nobody is left to read an answer
 
 
@@ -264,7 +267,14 @@ def install(app: FastAPI) -> None:
     def http_error(request: Request, error: HTTPException) -> Response:
         response = serving_error(request, _from_http(request, error))
         response.headers.update(error.headers or {})
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            response.headers["Allow"] = ", ".join(_methods_of(request))
         return response
+
+    @app.exception_handler(Exception)
+    def unexpected(request: Request, _error: Exception) -> Response:
+        # It is raised again, and logged, by whoever calls the app.
+        return render(InternalError(UNEXPECTED), request.scope)
 
 
 def note(request: Request, error: ServingError) -> None:
@@ -288,6 +298,17 @@ def _headers(error: ServingError, status: int) -> dict[str, str]:
     if status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = 'Bearer realm="lantern"'
     return headers
+
+
+def _methods_of(request: Request) -> list[str]:
+    """What a request's path takes; of several routes for one path, each alone knows only its own."""
+    asked = {"type": "http", "path": request.scope["path"], "root_path": request.scope.get("root_path", "")}
+    routes = request.app.router.routes
+    return [
+        method
+        for method in METHODS
+        if any(route.matches(asked | {"method": method})[0] is Match.FULL for route in routes)
+    ]
 
 
 def _from_http(request: Request, error: HTTPException) -> ServingError:

@@ -7,7 +7,7 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.access import OPEN_PATHS
-from app.errors import CLIENT_CLOSED_REQUEST, ClientDisconnected, InternalError, render
+from app.errors import CLIENT_CLOSED_REQUEST, UNEXPECTED, ClientDisconnected, InternalError, render
 from app.headers import header, request_id
 from app.service import Service
 
@@ -75,8 +75,7 @@ class _Exchange:
         self.state["code"] = InternalError.code
         if self.status:
             return  # An answer has begun, so no other can be given.
-        error = InternalError("the service failed; its log says why, under this request id")
-        await render(error, self._scope)(self._scope, receive, self.send)
+        await render(InternalError(UNEXPECTED), self._scope)(self._scope, receive, self.send)
 
     def finish(self) -> None:
         elapsed_s = time.monotonic() - self.received_s

@@ -1,5 +1,6 @@
 """A request's headers, read from what the server gave: Starlette's own mapping costs microseconds a look."""
 
+import math
 import random
 import re
 from collections.abc import Sequence
@@ -44,10 +45,16 @@ def asked_timeout_s(headers: Headers) -> float | None:
     """Return the time that a client gives its request; None if it does not say.
 
     Raises:
-        ValueError: It says something that is no number.
+        ValueError: It says something that is no number above 0.
     """
     asked = first(headers, b"x-request-timeout-ms")
-    return None if asked is None else float(asked) / 1000
+    if asked is None:
+        return None
+    asked_ms = float(asked)
+    # Python reads what nobody else calls a number: nan, inf and 1_000.
+    if not 0 < asked_ms < math.inf or "_" in asked:
+        raise ValueError(asked)
+    return asked_ms / 1000
 
 
 def request_id(given: str | None) -> str:

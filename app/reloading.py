@@ -115,11 +115,13 @@ class Reloader:
         self._forget_failure(name)
 
     async def settled(self, name: str, version: str | None = None) -> None:
-        """Wait until a version of a model, or any if none is named, is the live one or refused."""
+        """Wait until a version of a model, or any if none is named, is live or refused, or the model unloaded."""
         while not self._has_settled(name, version):
             await self._news.wait()
 
     def _has_settled(self, name: str, version: str | None) -> bool:
+        if name in self._registry.unloaded:
+            return True
         live, refusal = self._registry.live.get(name), self._registry.refusals.get(name)
         reached = {each for each in (live and live.manifest.version, refusal and refusal.version) if each}
         return version in reached if version else live is not None or refusal is not None
@@ -273,6 +275,7 @@ class Reloader:
             self._metrics.live.remove(name, model.manifest.version)
             self._drainage.add(model)
             logger.info("%s %s is taken out: the model is unloaded", name, model.manifest.version)
+        self._tell_news()
 
     def _tell_news(self) -> None:
         self._news.set()

@@ -3,10 +3,13 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, model_validator
 
 from models.accuracy import Accuracy
 from models.versions import VersionName
+
+# A PNG of one grey pixel, for documentation: who sends an example gets an answer.
+EXAMPLE_IMAGE = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGM4AQAAygDJmcpdfgAAAABJRU5ErkJggg=="
 
 
 class Body(BaseModel):
@@ -23,7 +26,7 @@ class JsonRequest(Body):
         Field(min_length=1, description='Each `{"image": "<base64>"}` or `{"text": "..."}`.'),
     ]
     model: str | None = Field(None, description="Model to ask; the default one for the input if left out.")
-    top_k: int | None = Field(None, ge=1, description="Number of labels in `top`.")
+    top_k: StrictInt | None = Field(None, ge=1, description="Number of labels in `top`.")
 
 
 class ImageInstance(Body):
@@ -157,8 +160,12 @@ class CandidateRequest(Body):
     """A version that is to be tried."""
 
     version: VersionName
-    share: float = Field(0.0, ge=0, le=1, description="Of the requests that name no version, which it answers.")
-    shadow: float = Field(0.0, ge=0, le=1, description="Of those, which it is asked too; it is only compared.")
+    share: StrictFloat = Field(
+        0.0, ge=0, le=1, description="Of the requests that name no version, which it answers."
+    )
+    shadow: StrictFloat = Field(
+        0.0, ge=0, le=1, description="Of those, which it is asked too; it is only compared."
+    )
 
     @model_validator(mode="after")
     def _check_shares(self) -> Self:

@@ -26,24 +26,25 @@ class Parsed(NamedTuple):
     binary: Sequence[memoryview | None]
 
 
-def json_length(header: str | None, body: bytes) -> int | None:
+def json_length(header: str, body: bytes, content_type: str | None) -> int | None:
     """Return how many bytes of a body are JSON; None if all of it is one raw tensor.
 
     Args:
-        header: `Inference-Header-Content-Length`; without it, all are.
+        header: `Inference-Header-Content-Length`.
         body: The whole body.
+        content_type: What it is called: JSON is not taken for a tensor that happens to have as many bytes.
 
     Raises:
         InvalidRequest: It is no number, or more than there are.
     """
-    if header is None:
-        return len(body)
     if not (header.isascii() and header.isdigit()) or len(header) > len(str(len(body))):
         raise InvalidRequest(f"Inference-Header-Content-Length: {header[:40]!r} is no number of the body's bytes")
     if int(header) > len(body):
         raise InvalidRequest(
             f"Inference-Header-Content-Length: {header} is more than the body's {len(body)} bytes"
         )
+    if int(header) == 0 and (content_type or "").partition(";")[0].strip().lower() == "application/json":
+        return len(body)
     return int(header) or None
 
 

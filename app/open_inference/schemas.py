@@ -2,7 +2,17 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, StrictStr, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictInt,
+    StrictStr,
+    WithJsonSchema,
+    field_validator,
+)
 
 # No model has more. A list that is too long is refused before anything in it is looked at.
 MOST_TENSORS = 64
@@ -26,8 +36,29 @@ Datatype = Literal[
 Parameters = Annotated[
     dict[str, Any],
     BeforeValidator(lambda given: {} if given is None else given),
-    Field(description="What this server does not know of them, it takes no notice of."),
+    WithJsonSchema(
+        {
+            "anyOf": [{"type": "object", "additionalProperties": True}, {"type": "null"}],
+            "description": "What this server does not know of them, it takes no notice of.",
+        }
+    ),
 ]
+# Where an input's elements are: in one place or in the other.
+ELEMENTS: dict[str, Any] = {
+    "oneOf": [
+        {"required": ["data"], "properties": {"data": {"type": "array"}}},
+        {
+            "required": ["parameters"],
+            "properties": {
+                "parameters": {
+                    "type": "object",
+                    "required": ["binary_data_size"],
+                    "properties": {"binary_data_size": {"type": "integer", "minimum": 0}},
+                }
+            },
+        },
+    ]
+}
 
 
 class Part(BaseModel):
@@ -38,6 +69,8 @@ class Part(BaseModel):
 
 class InputTensor(Part):
     """An input: its elements stand in `data`, or follow the JSON if its parameters have `binary_data_size`."""
+
+    model_config = ConfigDict(json_schema_extra=ELEMENTS)
 
     name: StrictStr
     shape: Annotated[list[Annotated[StrictInt, Field(ge=0, lt=2**63)]], Field(max_length=MOST_DIMENSIONS)]
@@ -139,7 +172,7 @@ class ModelReady(Part):
 class IndexRequest(Part):
     """Which models of the repository are asked about."""
 
-    ready: bool = Field(False, description="Only versions that are live.")
+    ready: StrictBool = Field(False, description="Only versions that are live.")
 
 
 class LoadRequest(Part):

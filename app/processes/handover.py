@@ -10,10 +10,13 @@ What the taker refused, or did not take before it ended, is whole, and can be gi
 
 import asyncio
 import logging
+import os
 import socket
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+
+from app.open_files import NO_ROOM, leaves_room
 
 logger = logging.getLogger(__name__)
 
@@ -130,6 +133,8 @@ class Taker:
         self._sock = sock
         self._serve = serve
         self._unsaid = bytearray()
+        self._refused = 0
+        self._told_s = -FULL_S
         self._loop = asyncio.get_running_loop()
         self._telling: asyncio.Handle | None = None
         self._loop.add_reader(sock.fileno(), self._take)
@@ -161,15 +166,29 @@ class Taker:
             if not given:
                 self.close()
                 break
-            self._unsaid += TAKEN if descriptors else REFUSED
-            if descriptors:
+            if self._takes(descriptors):
                 taken.append(socket.socket(fileno=descriptors[0]))
-            else:
-                logger.error("a connection is refused: the process has as many files open as it may (ulimit -n)")
         # Before anything of them is read: from here on they are this process's alone.
         self._tell()
         for connection in taken:
             self._serve(connection)
+
+    def _takes(self, descriptors: Sequence[int]) -> bool:
+        if descriptors and leaves_room(descriptors[0]):
+            self._unsaid += TAKEN
+            return True
+        self._unsaid += REFUSED
+        for descriptor in descriptors:
+            os.close(descriptor)
+        self._note_refusal()
+        return False
+
+    def _note_refusal(self) -> None:
+        self._refused += 1
+        # One line for many: they come again and again.
+        if time.monotonic() - self._told_s >= FULL_S:
+            logger.error("a connection is refused: %s; %d lately", NO_ROOM, self._refused)
+            self._refused, self._told_s = 0, time.monotonic()
 
     def _tell(self) -> None:
         if self._telling is not None:

@@ -1,6 +1,5 @@
 """POST /feedback: what should have been answered, for the next training."""
 
-import binascii
 import logging
 from base64 import b64decode
 from functools import partial
@@ -30,7 +29,7 @@ BODIES = (FeedbackRequest,)
     "/feedback",
     summary="Correct an answer",
     status_code=201,
-    responses=documented(400, 404, 413, 422, 500, 503, 504, 507),
+    responses=documented(400, 404, 413, 415, 422, 500, 503, 504, 507),
     openapi_extra=body_of(FeedbackRequest, required=True),
 )
 async def feedback(request: Request, service: ServiceOf) -> Stored:
@@ -84,7 +83,7 @@ def _content(asked: FeedbackRequest, model: LiveModel, service: Service) -> byte
         return asked.text.encode()
     try:
         content = b64decode(asked.image or "", validate=True)
-    except binascii.Error as error:
+    except ValueError as error:  # Letters beyond ASCII are another one than other wrong letters.
         raise InvalidRequest(f"image: is not base64: {error}") from None
     if not is_image_file(content):
         raise UndecodableImage(f"the {len(content)} bytes are no image that could be learned from")

@@ -143,10 +143,8 @@ def _timeout_s(request: Request, longest_s: float) -> float:
     try:
         asked_s = asked_timeout_s(request.scope["headers"])
     except ValueError:
-        asked_s = 0.0
-    if asked_s is None:
-        return longest_s
-    if not asked_s > 0:
-        asked = header(request.scope, b"x-request-timeout-ms")
-        raise InvalidRequest(f"X-Request-Timeout-Ms: {asked!r} is not a number of milliseconds above 0")
-    return min(longest_s, asked_s)
+        asked = header(request.scope, b"x-request-timeout-ms") or ""
+        raise InvalidRequest(
+            f"X-Request-Timeout-Ms: {asked[:40]!r} is not a number of milliseconds above 0"
+        ) from None
+    return longest_s if asked_s is None else min(longest_s, asked_s)

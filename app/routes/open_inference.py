@@ -32,6 +32,7 @@ from app.routes.health import readiness_of_all
 from app.routes.intake import Intake, intake
 from app.routes.routing import ROUTING_PARAMETER, routing_key
 from app.routes.service import ServiceOf
+from app.schemas import EXAMPLE_IMAGE
 from app.service import Service
 from app.version import VERSION
 from models.versions import version_order
@@ -58,7 +59,12 @@ _INFER: dict[str, Any] = {
         "requestBody": {
             "required": True,
             "content": {
-                "application/json": {"schema": {"$ref": "#/components/schemas/InferRequest"}},
+                "application/json": {
+                    "schema": {"$ref": "#/components/schemas/InferRequest"},
+                    "example": {
+                        "inputs": [{"name": "images", "datatype": "BYTES", "shape": [1], "data": [EXAMPLE_IMAGE]}]
+                    },
+                },
                 **_BINARY,
             },
         },
@@ -67,8 +73,9 @@ _INFER: dict[str, Any] = {
                 "name": LENGTH_HEADER,
                 "in": "header",
                 "required": False,
-                "schema": {"type": "integer", "minimum": 0},
-                "description": "Bytes of JSON, where binary tensors follow; 0: all of the body is one raw tensor.",
+                "schema": {"type": "string", "pattern": "^[0-9]+$"},
+                "description": "Bytes of JSON, where binary tensors follow; 0: all of the body is one raw "
+                "tensor, if it is not called application/json.",
             },
             ROUTING_PARAMETER,
         ],
@@ -188,7 +195,9 @@ async def _read(
 ) -> tuple[InferRequest | None, list[Item]]:
     """Read what is asked; of a body that is one raw tensor, there is nothing else."""
     spec = input_of(model.manifest)
-    length = json_length(header(taken.request.scope, LENGTH_HEADER.lower().encode()), body)
+    scope = taken.request.scope
+    said = header(scope, LENGTH_HEADER.lower().encode())
+    length = len(body) if said is None else json_length(said, body, header(scope, b"content-type"))
     if length is None:
         return None, [raw_item(body, spec, model.kind)]
     taken.loan.take(await taken.work(len(body), partial(json_bytes, body, length)))

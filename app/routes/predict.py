@@ -17,7 +17,7 @@ from app.routes.intake import intake
 from app.routes.problems import documented
 from app.routes.routing import ROUTING_PARAMETER, routing_key
 from app.routes.service import ServiceOf
-from app.schemas import ImageInstance, ItemError, JsonRequest, PredictReply, TextInstance
+from app.schemas import EXAMPLE_IMAGE, ImageInstance, ItemError, JsonRequest, PredictReply, TextInstance
 from app.service import Service
 
 router = APIRouter(tags=["predict"])
@@ -47,6 +47,7 @@ REQUEST_BODY: dict[str, Any] = {
                 "properties": {
                     "file": {
                         "type": "array",
+                        "minItems": 1,
                         "items": {"type": "string", "format": "binary"},
                         "description": "One or many image files, answered in order.",
                     }
@@ -56,7 +57,7 @@ REQUEST_BODY: dict[str, Any] = {
         "text/plain": {"schema": {"type": "string"}, "example": "Effective but too tepid biopic"},
         "application/json": {
             "schema": _JSON_SCHEMA,
-            "example": {"instances": [{"image": "iVBORw0KGgo..."}], "top_k": 3},
+            "example": {"instances": [{"image": EXAMPLE_IMAGE}], "top_k": 3},
         },
     },
 }
@@ -65,6 +66,7 @@ _TIMEOUT_PARAMETER = {
     "in": "header",
     "required": False,
     "schema": {"type": "number", "exclusiveMinimum": 0},
+    "example": 1000,
     "description": "Answer within this many milliseconds or not at all; the service's own limit if that is less.",
 }
 _ROUTE: dict[str, Any] = {

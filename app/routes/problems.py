@@ -60,7 +60,7 @@ def correct(document: dict[str, Any], bodies: Sequence[type[BaseModel]], *, keys
         for status, response in responses.items():
             response["headers"] = _headers(status)
             if MEDIA_TYPE in response.get("content", {}):
-                response["content"].pop("application/json", None)
+                response["content"] = {MEDIA_TYPE: response["content"][MEDIA_TYPE]}
     for unused in ("HTTPValidationError", "ValidationError"):
         document["components"]["schemas"].pop(unused, None)
     return document

@@ -14,7 +14,7 @@ from models.repository import Repository
 router = APIRouter(prefix="/admin/models/{name}", tags=[ADMINISTRATION])
 
 BODIES = (CandidateRequest, RollbackRequest)
-_FAILURES = documented(404, 409, 413, 422, 503, 504, 507)
+_FAILURES = documented(404, 409, 413, 415, 422, 503, 504, 507)
 
 
 @router.put(

@@ -3,6 +3,7 @@
 import logging
 import shutil
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -191,6 +192,8 @@ def test_a_candidate_is_tried_and_stopped(client: httpx.Client, versions: tuple[
     [
         ("PUT", "candidate", {"version": "20200101.1", "share": 0.1}, 404, "no version"),
         ("PUT", "candidate", {"version": "20200101.1", "share": 2}, 422, "share"),
+        ("PUT", "candidate", {"version": "20200101.1", "share": "0.1"}, 422, "share"),
+        ("PUT", "candidate", {"version": "20200101.1", "shadow": True}, 422, "shadow"),
         ("PUT", "candidate", {"version": "20200101.1", "share": 0.6, "shadow": 0.6}, 422, "over 1 together"),
         ("PUT", "candidate", {}, 422, "version"),
         ("PUT", "candidate", [], 422, "body"),
@@ -208,6 +211,49 @@ def test_what_cannot_be_done_says_why_and_changes_nothing(
     assert said in problem["detail"]
     assert client.get("/models/shades").json()["version"] == versions[0]
     assert client.get("/models/shades").json()["candidate"] is None
+
+
+def test_a_path_of_several_methods_names_them_all(client: httpx.Client) -> None:
+    for path, taken in (("/admin/models/shades/candidate", "PUT, DELETE"), ("/health/live", "GET, HEAD")):
+        response = client.post(path, headers=ADMIN)
+        assert (response.status_code, response.headers["allow"]) == (405, taken)
+
+
+@pytest.mark.parametrize("ready", [0, "true", None])
+def test_an_index_is_asked_for_with_what_is_documented(client: httpx.Client, ready: object) -> None:
+    assert "ready" in call(client, "POST", "/v2/repository/index", {"ready": ready}, 400)["error"]
+
+
+def test_an_unloaded_model_is_rolled_back_at_once_and_loaded_so(
+    client: httpx.Client, versions: tuple[str, str]
+) -> None:
+    call(client, "POST", "/v2/repository/models/shades/unload")
+    start_s = time.monotonic()
+    told = call(client, "POST", "/admin/models/shades/rollback", {"version": versions[1]})
+    assert (told["ready"], told["version"]) == (False, None)
+    assert time.monotonic() - start_s < 5
+    call(client, "POST", "/v2/repository/models/shades/load")
+    assert ask(client).json()["version"] == versions[1]
+
+
+def test_administrators_who_differ_are_all_answered_at_once(
+    client: httpx.Client, versions: tuple[str, str]
+) -> None:
+    """Whoever's change another's took the place of is told so: 409, and under /v2 400."""
+    rollbacks = [("/admin/models/shades/rollback", {"version": version}) for version in versions]
+    others = [(f"/v2/repository/models/shades/{what}", None) for what in ("load", "unload")]
+    start_s = time.monotonic()
+    with ThreadPoolExecutor(4) as pool:
+        asked = [
+            pool.submit(client.post, path, json=body, headers=ADMIN) for path, body in (rollbacks + others) * 15
+        ]
+        answers = [each.result() for each in asked]
+    # It is the patience for what takes effect only later.
+    assert time.monotonic() - start_s < 30
+    assert {answer.status_code for answer in answers} <= {200, 400, 409}
+    assert all("meanwhile" in answer.text for answer in answers if answer.status_code != 200)
+    call(client, "POST", "/v2/repository/models/shades/load")
+    assert ask(client).json()["version"] in versions
 
 
 @pytest.mark.parametrize("name", ["nobody", "NO", "..%2Fshades"])

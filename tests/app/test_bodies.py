@@ -134,6 +134,8 @@ def test_json_may_name_the_model_and_the_number_of_labels() -> None:
         ({"instances": [{"text": ""}], "topk": 1}, "topk"),
         ({"instances": [{"text": ""}], "top_k": 0}, "top_k"),
         ({"instances": [{"text": ""}], "top_k": "many"}, "top_k"),
+        ({"instances": [{"text": ""}], "top_k": "3"}, "top_k"),
+        ({"instances": [{"text": ""}], "top_k": True}, "top_k"),
         ({"instances": [{"text": ""}], "model": 7}, "model"),
         ([], "body"),
         (None, "body"),

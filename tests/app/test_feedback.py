@@ -76,6 +76,7 @@ def test_of_an_input_that_was_corrected_twice_the_last_counts(client: httpx.Clie
         ({"request_id": ""}, 422, "request_id"),
         ({"request_id": "x" * 200}, 422, "request_id"),
         ({"image": "%%%"}, 422, "base64"),
+        ({"image": "³"}, 422, "base64"),
         ({"image": b64encode(b"no image").decode()}, 400, "no image"),
         ({"image": ""}, 400, "no image"),
         ({"text": "a text"}, 422, "shades takes images"),

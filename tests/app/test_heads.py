@@ -62,6 +62,13 @@ def test_too_many_in_small_pieces_are_told_why(port: int) -> None:
     assert b"x-content-type-options: nosniff" in received
 
 
+@pytest.mark.parametrize("end", [b"", b"\r\n"], ids=["before its end", "whole"])
+def test_a_head_of_few_bytes_and_many_headers_is_told_why(port: int, end: bytes) -> None:
+    received = answer(port, GET + b"a:b\r\n" * 300 + end)
+    assert received.startswith(b"HTTP/1.1 431 ")
+    assert b"over 200 headers" in received
+
+
 def test_many_headers_within_the_limit_are_taken(port: int) -> None:
     headers = b"".join(b"X-%d: %s\r\n" % (number, b"y" * 500) for number in range(100))
     assert answer(port, GET, headers, b"Connection: close\r\n\r\n").startswith(b"HTTP/1.1 200 ")

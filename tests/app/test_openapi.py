@@ -2,11 +2,13 @@
 
 import base64
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
 
+from app.api_keys import line_of, new_key
 from app.errors import STATUS_BY_CODE, ServingError
 from models.repository import Repository
 from tests.images import png
@@ -71,8 +73,16 @@ def test_every_answer_of_the_open_inference_protocol_matches_its_schema(
     check(document, f"{model}/infer", "post", asked.infer({}))
     taken = document["paths"][f"{model}/infer"]["post"]["requestBody"]["content"]["application/json"]["schema"]
     jsonschema.validate(asked.request(), taken | {"components": document["components"]})
-    with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate({"inputs": []}, taken | {"components": document["components"]})
+    tensor = asked.tensor(asked.values())
+    twice, nowhere = tensor | {"parameters": {"binary_data_size": 64}}, {**tensor, "data": None}
+    bad: dict[str, Any]
+    for bad in ({"inputs": []}, {"inputs": [twice]}, {"inputs": [nowhere]}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(bad, taken | {"components": document["components"]})
+        assert asked.infer(bad).status_code == 400
+    example = document["paths"][f"{model}/infer"]["post"]["requestBody"]["content"]["application/json"]["example"]
+    check(document, f"{model}/infer", "post", answered := asked.infer(example))
+    assert answered.status_code == 200, answered.text
     running.service.leave()
     check(document, "/v2/health/ready", "get", running.client.get("/v2/health/ready"))
 
@@ -84,6 +94,8 @@ def test_every_kind_of_body_is_documented_and_its_example_is_taken(
     assert {"image/jpeg", "image/png", "multipart/form-data", "text/plain", "application/json"} <= set(content)
     schema = content["application/json"]["schema"]
     jsonschema.validate(content["application/json"]["example"], schema)
+    example = running.client.post("/predict", json=content["application/json"]["example"])
+    assert example.status_code == 200, example.text
     good = {"instances": [{"image": base64.b64encode(png(0)).decode()}], "top_k": 1}
     jsonschema.validate(good, schema)
     assert running.client.post("/predict", json=good).status_code == 200
@@ -129,3 +141,28 @@ def test_the_documentation_page_is_there(running: Running) -> None:
     response = running.client.get("/docs")
     assert response.status_code == 200
     assert "swagger" in response.text.lower()
+
+
+def test_a_body_that_comes_packed_in_a_way_that_is_not_taken_is_documented(
+    shades: Repository, serve: Callable[..., Running], tmp_path: Path
+) -> None:
+    key = new_key()
+    (tmp_path / "admin-keys").write_text(line_of("operator", key))
+    client = (
+        serve(admin_keys_file=tmp_path / "admin-keys", feedback_file=tmp_path / "feedback").until_ready().client
+    )
+    document = client.get("/openapi.json").json()
+    headers = {"X-API-Key": key, "Content-Encoding": "br"}
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            if "requestBody" in operation:
+                url = path.format(name="shades", version="20200101.1")
+                response = client.request(method, url, content=b"{}", headers=headers)
+                assert response.status_code in (400, 415)
+                check(document, path, method, response)
+
+
+def test_metrics_that_cannot_be_had_are_documented(document: dict[str, Any]) -> None:
+    # The worker processes' come by way of one that may not answer.
+    described = document["paths"]["/metrics"]["get"]["responses"]
+    assert list(described["503"]["content"]) == ["application/problem+json"]

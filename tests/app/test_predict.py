@@ -227,15 +227,18 @@ def test_bodies_that_together_take_too_much_memory_are_refused_and_give_it_back(
     until(lambda: running.service.budget.held_bytes == 0)
 
 
-@pytest.mark.parametrize("asked", ["0", "-5", "soon", "nan", ""])
+@pytest.mark.parametrize("asked", ["0", "-5", "soon", "nan", "", "inf", "1_000"])
 def test_a_timeout_that_is_off_is_named(running: Running, asked: str) -> None:
     headers = PNG | {"X-Request-Timeout-Ms": asked}
     response = running.client.post("/predict", content=png(0), headers=headers)
     assert "X-Request-Timeout-Ms" in problem(response, 422, "invalid_request").detail
 
 
-def test_a_client_may_ask_for_less_time_and_an_impossible_deadline_is_not_met(running: Running) -> None:
-    response = running.client.post("/predict", content=png(0), headers=PNG | {"X-Request-Timeout-Ms": "0.001"})
+@pytest.mark.parametrize("asked", ["0.001", "5e-324"])
+def test_a_client_may_ask_for_less_time_and_an_impossible_deadline_is_not_met(
+    running: Running, asked: str
+) -> None:
+    response = running.client.post("/predict", content=png(0), headers=PNG | {"X-Request-Timeout-Ms": asked})
     assert response.status_code in (503, 504)
     assert response.json()["code"] in ("overloaded", "deadline_exceeded")
 
@@ -386,6 +389,24 @@ def test_a_fault_of_ours_is_a_500_that_leaks_nothing(running: Running, monkeypat
     monkeypatch.setattr(running.service.predictor, "predict", broken)
     response = running.client.post("/predict", content=png(0), headers=PNG)
     assert "secret" not in problem(response, 500, "internal_error").detail
+
+
+@pytest.mark.parametrize("path", ["/models/shades", "/v2/models/shades"])
+def test_a_fault_of_ours_is_told_alike_on_routes_that_the_framework_calls(
+    running: Running, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    def broken(*_: Any) -> Any:
+        raise RuntimeError("secret /etc/path")
+
+    monkeypatch.setattr(running.service.repository, "versions", broken)
+    monkeypatch.setattr(running.service.registry, "resolve", broken)
+    response = running.client.get(path, headers={"X-Request-ID": "known"})
+    assert (response.status_code, response.headers["x-request-id"]) == (500, "known")
+    body = response.json()
+    assert "its log says why" in (
+        body["error"] if path.startswith("/v2") else problem(response, 500, "internal_error").detail
+    )
+    assert 'code="internal_error"' in running.client.get("/metrics").text
 
 
 def test_many_at_once_each_get_their_own_answer(running: Running) -> None:

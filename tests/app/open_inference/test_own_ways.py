@@ -1,6 +1,7 @@
 """What this service adds to the Open Inference Protocol's letter: encoded inputs, labels, limits and deadlines."""
 
 import base64
+import json
 import math
 import threading
 from collections.abc import Callable, Sequence
@@ -117,6 +118,16 @@ def test_an_image_file_of_as_many_bytes_as_the_tensor_is_no_tensor(shades_target
     assert outputs(response)["scores"][0].argmax() == LABELS.index("light")
     pixels = shades_target.client.post(url, content=bytes(size), headers={LENGTH_HEADER: "0"})
     assert outputs(pixels)["scores"][0].argmax() == LABELS.index("dark")
+
+
+def test_json_of_as_many_bytes_as_the_tensor_is_json(shades_target: Target) -> None:
+    url, size = "/v2/models/shades/infer", math.prod(shades_target.metadata["inputs"][0]["shape"][1:])
+    for kind in ("application/json", "Application/JSON; charset=utf-8"):
+        headers = {LENGTH_HEADER: "0", "Content-Type": kind}
+        wrong = shades_target.client.post(url, content=b'{"inputs": 5}'.ljust(size), headers=headers)
+        assert "inputs" in error(wrong, 400)
+        request = json.dumps(shades_target.request()).encode()
+        assert outputs(shades_target.client.post(url, content=request, headers=headers))["scores"].shape == (1, 3)
 
 
 def test_a_bad_image_among_others_is_named(shades_target: Target) -> None:
