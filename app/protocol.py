@@ -97,13 +97,17 @@ class RequestProtocol(HttpToolsProtocol):
         """Read; of what is no body only up to a limit, which the parser does not set."""
         self._useful = False
         super().data_received(data)
-        if self._head_since_s is None and self._rest_since_s is None and self.cycle.response_complete:
+        if self._head_since_s is None and self._rest_since_s is None and self._is_all_answered():
             self._rest_since_s = time.monotonic()
         self._useless_bytes = 0 if self._useful else self._useless_bytes + len(data)
         if self._useless_bytes > MOST_HEAD_BYTES:
             self._end_with(*TOO_LARGE)
         elif self.headers is not None and len(self.headers) > MOST_HEADERS:
             self._end_with(*TOO_MANY)
+
+    def _is_all_answered(self) -> bool:
+        # There is none yet where the first one's path was no path.
+        return self.cycle is None or self.cycle.response_complete
 
     def resume_writing(self) -> None:
         """Write more: so much was taken."""
@@ -161,7 +165,7 @@ class RequestProtocol(HttpToolsProtocol):
     def _end_with(self, status_line: bytes, why: str) -> None:
         if self.transport.is_closing():
             return
-        if self.cycle is not None and not self.cycle.response_complete:
+        if not self._is_all_answered():
             # It sent this before it had its last answer, which nothing can be written into.
             self.transport.abort()
             return
@@ -185,7 +189,7 @@ class RequestProtocol(HttpToolsProtocol):
         state = self.scope["state"]
         state["connection"] = self
         # One that its client sent before it had its last answer waits for that: the server keeps nobody waiting.
-        if self.cycle is not None and not self.cycle.response_complete:
+        if not self._is_all_answered():
             if len(self.pipeline) < MOST_AHEAD:
                 super().on_headers_complete()
             elif not self.transport.is_closing():

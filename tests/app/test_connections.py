@@ -65,6 +65,16 @@ def test_a_body_of_many_chunks_and_a_few_headers_behind_it_is_taken(running: Run
         assert connection.recv(65_536).startswith(b"HTTP/1.1 200 ")
 
 
+@pytest.mark.parametrize("path", [b"http://x:y:z/", b"/\xff", b"*"])
+def test_a_path_that_is_none_is_told_so_also_to_who_asks_first(
+    running: Running, caplog: pytest.LogCaptureFixture, path: bytes
+) -> None:
+    with connect(running) as connection:
+        connection.sendall(b"GET " + path + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 40")
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
+
+
 def test_requests_that_come_before_the_answers_are_answered_in_order(running: Running) -> None:
     asked = [GET + b"X-Request-ID: r-%d\r\n\r\n" % number for number in range(protocol.MOST_AHEAD)]
     with connect(running) as connection:
