@@ -37,7 +37,7 @@ PAUSE_S = 0.25
 LATE_S = 4.0
 MOST_MB_EACH = 0.1
 # Beyond that a client would notice.
-LONGEST_S = 3.0
+LONGEST_S = 1.0
 FLOODS = 20
 FLOOD_BYTES = 20_000_000
 # What was read at once, a quarter of a megabyte, is many small things.
@@ -194,9 +194,12 @@ def test_many_slow_clients_are_in_nobodys_way_and_are_ended(shades: Repository, 
         with crowd(service.port, COUNT) as slow:
             found_s = latencies_s(client, max(within_s.values()) + LATE_S)
             grown_mb = resident_mb(service.popen.pid) - before_mb
-            late = [each for each in slow.clients if each.ended_s > within_s.get(each.kind, math.inf) + LATE_S]
-            # Who does not read does not see the end either.
-            assert [each for each in late if HABITS[each.kind].reads] == []
+            # Who does not read does not see the end either: the open files tell of those.
+            late = [
+                each
+                for each in slow.clients
+                if HABITS[each.kind].reads and each.ended_s > within_s.get(each.kind, math.inf) + LATE_S
+            ]
             staying = sum(each.kind not in within_s for each in slow.clients)
             assert open_files(pid) <= files + staying
         figures.tell(
@@ -205,6 +208,7 @@ def test_many_slow_clients_are_in_nobodys_way_and_are_ended(shades: Repository, 
             f"{len(late)} late; median {statistics.median(found_s) * 1e3:.1f} ms beside "
             f"{statistics.median(usual_s) * 1e3:.1f}; {grown_mb / COUNT:.3f} MB each",
         )
+        assert late == []
         assert statistics.median(found_s) < 2 * statistics.median(usual_s) + 0.005
         assert max(found_s) < LONGEST_S
         assert grown_mb < MOST_MB_EACH * COUNT
