@@ -265,7 +265,7 @@ class Reloader:
 
     async def _check_there(self, name: str, live: Current) -> None:
         # It serves from memory; but whoever starts next could not load it, and nobody would know before.
-        await self._loader.run(lambda: self._loader.repository.check_there(name, live.version))
+        await self._loader.run(lambda: self._loader.repository.check_version_there(name, live.version))
 
     def _take_out(self, name: str) -> None:
         self._companions.forget(name)

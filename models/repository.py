@@ -184,8 +184,9 @@ class Repository:
         """Whether a version has the signature that it must have; nothing else of it is read."""
         directory = self._directory(name) / version
         try:
-            if self._trusted is not None:
-                check_signature(directory, read_manifest(directory), self._trusted())
+            trusted = self._keys()
+            if trusted is not None:
+                check_signature(directory, read_manifest(directory), trusted)
         except ModelsError:
             return False
         return True
@@ -208,7 +209,7 @@ class Repository:
                 stream.write(key.sign(text))
         return bundle
 
-    def check_there(self, name: str, version: str) -> None:
+    def check_version_there(self, name: str, version: str) -> None:
         """Look whether a version's directory is there, and at nothing in it.
 
         Raises:

@@ -33,6 +33,15 @@ def public_file(file: Path) -> Path:
     return file.with_name(file.name + PUBLIC_SUFFIX)
 
 
+def signing_key_of(file: Path | None) -> "SigningKey | None":
+    """Read the key that signs, if one is named.
+
+    Raises:
+        KeyFileInvalid: As `SigningKey.read`.
+    """
+    return None if file is None else SigningKey.read(file)
+
+
 class SigningKey:
     """A private key, read or freshly made.
 

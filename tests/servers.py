@@ -7,11 +7,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+from prometheus_client.parser import text_string_to_metric_families
 
 from app.main import create_app
 from app.server import Server
@@ -137,13 +138,33 @@ def until(condition: Callable[[], bool], patience_s: float = PATIENCE_S) -> None
         time.sleep(0.005)
 
 
+def metric(service: Process, name: str, **labels: str) -> float:
+    """The sum of a metric's series that have those labels, of whichever process answers."""
+    text = ""
+
+    def answered() -> bool:
+        nonlocal text
+        with suppress(httpx.TransportError):  # A new connection may go to a process that was just killed.
+            text = httpx.get(f"{service.client.base_url}/metrics", timeout=10).text
+        return bool(text)
+
+    until(answered)
+    return sum(
+        sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == name and labels.items() <= sample.labels.items()
+    )
+
+
 def processor_s(pid: int, within_s: float) -> float:
     """Seconds of processor time that a process takes within so many seconds."""
-    before_s = _spent_s(pid)
+    before_s = spent_s(pid)
     time.sleep(within_s)
-    return _spent_s(pid) - before_s
+    return spent_s(pid) - before_s
 
 
-def _spent_s(pid: int) -> float:
+def spent_s(pid: int) -> float:
+    """Seconds of processor time that a process took so far."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

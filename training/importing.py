@@ -17,7 +17,7 @@ from models.manifest import ImageDecoding, TensorSpec
 from models.operators import NO_OTHERS
 from models.preparation import ImagePreparation
 from models.repository import Repository
-from models.signing_key import SigningKey
+from models.signing_key import signing_key_of
 from training import imagenet
 from training.architectures import zoo
 from training.architectures.prepared import Prepared
@@ -166,7 +166,7 @@ def _publish(foreign: Foreign, options: Options, progress: Progress) -> Bundle:
     repository.check_task(options.name, "image-classification")
     if options.candidate:
         repository.check_beside(options.name)
-    key = SigningKey.read(options.signing_key) if options.signing_key else None
+    key = signing_key_of(options.signing_key)
     decoding = foreign.prepared.decoding
     model = Classifier(foreign.prepared.network, foreign.prepared.mean_C, foreign.prepared.std_C).cpu().eval()
     goldens = {f"{index}.png": encode_png(picture(decoding, index)) for index in range(GOLDEN_EXAMPLES)}

@@ -15,7 +15,7 @@ from models.bundle import Bundle
 from models.device import choose_device
 from models.openvino_graph import import_openvino
 from models.repository import Repository
-from models.signing_key import SigningKey
+from models.signing_key import SigningKey, signing_key_of
 from training.architectures.catalogue import unused
 from training.board import Board
 from training.checkpoint import Checkpoint, alone_in
@@ -72,7 +72,7 @@ def run(options: Given, prepare: Prepare[Given], group: Group, progress: Progres
     if group.is_first:
         _check_repository(repository, options)
         # Held until it signs: a file that goes meanwhile must not cost the training.
-        key = SigningKey.read(options.signing_key) if options.signing_key else None
+        key = signing_key_of(options.signing_key)
     if options.optimize:
         import_openvino()  # Likewise better known before.
     device = choose_device(options.device)

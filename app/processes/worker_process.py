@@ -60,7 +60,6 @@ class WorkerServer(Server):
         handover: socket.socket,
     ) -> None:
         super().__init__(app, settings)
-        self._service.on_lost = self._begin_to_leave_alone
         self._siblings = siblings
         self._channel = channel
         self._control = control
@@ -114,7 +113,7 @@ class WorkerServer(Server):
         if self._reception is not None:
             await self._reception.close()
 
-    def _begin_to_leave_alone(self) -> None:
+    def _begin_to_leave_lost(self) -> None:
         if self._leaving is None:
             self._leaving = asyncio.create_task(self._leave_alone())
 

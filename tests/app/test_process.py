@@ -3,10 +3,7 @@
 import json
 import signal
 import socket
-import threading
 from pathlib import Path
-
-import httpx
 
 from models.repository import Repository
 from tests.images import png
@@ -30,41 +27,6 @@ def test_it_serves_logs_each_request_as_json_and_exits_cleanly(shades: Repositor
     assert (requests[0]["model"], requests[0]["items"]) == ("shades", 1)
     assert requests[1]["code"] == "undecodable_image"
     assert requests[0]["duration_ms"] > 0
-
-
-def test_sigterm_under_load_answers_everything_admitted_and_fails_readiness_first(shades: Repository) -> None:
-    statuses: list[int] = []
-    cut: list[str] = []
-    with process(shades.root, drain_grace_s=0.5, drain_timeout_s=20) as service:
-        service.until_ready()
-
-        def ask() -> None:
-            with httpx.Client(base_url=service.client.base_url, timeout=60) as client:
-                while True:
-                    try:
-                        statuses.append(client.post("/predict", content=png(0), headers=PNG).status_code)
-                    except httpx.TransportError as error:
-                        cut.append(repr(error))
-                        return  # It no longer listens.
-
-        threads = [threading.Thread(target=ask) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        until(lambda: len(statuses) > 20)
-        service.popen.send_signal(signal.SIGTERM)
-        until(lambda: service.client.get("/health/ready").status_code == 503)
-        statuses.append(service.client.post("/predict", content=png(0), headers=PNG).status_code)
-        assert statuses[-1] == 200
-        assert service.wait() == 0
-        for thread in threads:
-            thread.join()
-    assert {*statuses} <= {200, 503}
-    # Whatever the service read it answered, and every answer arrived: only connections that were never
-    # accepted were cut, when it stopped listening.
-    lines = [json.loads(line) for line in service.lines]
-    answered = [line["status"] for line in lines if line.get("path") == "/predict"]
-    assert sorted(answered) == sorted(statuses)
-    assert len(cut) == len(threads)
 
 
 def test_a_stalled_client_does_not_hold_up_the_exit(shades: Repository) -> None:

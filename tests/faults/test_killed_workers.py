@@ -17,7 +17,7 @@ from models.repository import Repository
 from tests.faults import LONG
 from tests.faults.figures import Figures
 from tests.images import png
-from tests.servers import Process, process, until
+from tests.servers import Process, metric, process, until
 
 pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="the load client needs a C compiler")
 
@@ -27,7 +27,6 @@ KILLS = 4 if LONG else 1
 CONNECTIONS = 32
 SLICE_S = 2.0
 BACK_WITHIN_S = 30.0
-PATIENCE_S = 20.0
 ASK = post("/predict", png(0), "image/png")
 
 
@@ -64,12 +63,6 @@ def load_on(service: Process, pool: ThreadPoolExecutor, kills: int) -> tuple[Loa
 
 def in_flight(service: Process) -> float:
     return metric(service, "lantern_in_flight_requests")
-
-
-def metric(service: Process, name: str) -> float:
-    # Over a connection of its own: one that is kept may be the killed process's.
-    lines = httpx.get(f"{service.client.base_url}/metrics", timeout=PATIENCE_S).text.splitlines()
-    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith((f"{name} ", f"{name}{{")))
 
 
 def kill(service: Process, number: int) -> float:

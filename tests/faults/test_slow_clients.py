@@ -1,7 +1,6 @@
 """Clients that are slow or say nothing, in number: others are served as ever, and it ends."""
 
 import math
-import os
 import resource
 import select
 import socket
@@ -24,7 +23,7 @@ from tests.faults import LONG
 from tests.faults.figures import Figures
 from tests.faults.memory import resident_mb
 from tests.images import png
-from tests.servers import Process, process, until
+from tests.servers import Process, process, spent_s, until
 
 COUNT = 2_000 if LONG else 200
 PNG = {"Content-Type": "image/png"}
@@ -266,12 +265,6 @@ def limit_files(service: Process, count: int) -> list[int]:
     return pids
 
 
-def spent_s(pids: list[int]) -> float:
-    """Seconds of processor time that processes took so far."""
-    fields = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in pids]
-    return sum(int(each[11]) + int(each[12]) for each in fields) / os.sysconf("SC_CLK_TCK")
-
-
 @pytest.mark.parametrize("workers", [1, 2])
 def test_who_is_connected_is_served_where_no_more_files_can_be_opened(shades: Repository, workers: int) -> None:
     with process(shades.root, workers=workers, reload_interval_s=0.2) as service:
@@ -283,10 +276,10 @@ def test_who_is_connected_is_served_where_no_more_files_can_be_opened(shades: Re
                 own.setblocking(False)
                 own.connect_ex(("127.0.0.1", service.port))
             until(lambda: any("as many files are open as may be" in line for line in service.lines))
-            before_s = spent_s(pids)
+            before_s = sum(map(spent_s, pids))
             found_s = latencies_s(client, EXHAUSTED_S)
             assert max(found_s) < LONGEST_S
-            assert spent_s(pids) - before_s < EXHAUSTED_S / 2
+            assert sum(map(spent_s, pids)) - before_s < EXHAUSTED_S / 2
             # The service's own work goes on.
             version = publish(shades, "shades", Always(1)).manifest.version
             until(lambda: answer(client).json()["version"] == version)

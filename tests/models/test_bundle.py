@@ -1,5 +1,4 @@
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from models.bundle import Bundle
 from models.errors import BundleError, FileCorrupt, FileMissing, FileUnexpected, ManifestInvalid, PathEscapes
 from models.repository import Repository
 from tests.bundles import publish
+from tests.harms import replace_with_directory, replace_with_link, replace_with_pipe, truncate
 
 
 @pytest.fixture
@@ -56,28 +56,8 @@ def test_a_changed_manifest_is_not_the_published_one(bundle: Bundle) -> None:
         Bundle.open(bundle.directory, bundle.manifest_sha256)
 
 
-def truncate(file: Path) -> None:
-    file.write_bytes(file.read_bytes()[:-1])
-
-
 def grow(file: Path) -> None:
     file.write_bytes(file.read_bytes() + b"x")
-
-
-def replace_with_link(file: Path) -> None:
-    target = file.parent.parent / "elsewhere"
-    file.rename(target)
-    file.symlink_to(target)
-
-
-def replace_with_directory(file: Path) -> None:
-    file.unlink()
-    file.mkdir()
-
-
-def replace_with_pipe(file: Path) -> None:
-    file.unlink()
-    os.mkfifo(file)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """What is trusted, and what is refused, where a version must be signed."""
 
 import json
-import os
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -28,6 +27,7 @@ from models.public_keys import PublicKeys
 from models.repository import Repository
 from models.signing_key import SigningKey, public_file
 from tests.bundles import Always, publish, publish_signed
+from tests.harms import replace_with_directory, replace_with_link, replace_with_pipe, truncate
 
 KEY, OTHER = SigningKey.make(), SigningKey.make()
 OPENSSL = shutil.which("openssl")
@@ -137,29 +137,9 @@ def test_a_signed_version_under_another_name_or_number_is_refused(
         trusting.open(name)
 
 
-def truncate(file: Path) -> None:
-    file.write_bytes(file.read_bytes()[:-1])
-
-
 def grow(file: Path) -> None:
     with file.open("r+b") as stream:
         stream.truncate(1024**3)
-
-
-def replace_with_link(file: Path) -> None:
-    target = file.parent.parent / "elsewhere"
-    file.rename(target)
-    file.symlink_to(target)
-
-
-def replace_with_directory(file: Path) -> None:
-    file.unlink()
-    file.mkdir()
-
-
-def replace_with_pipe(file: Path) -> None:
-    file.unlink()
-    os.mkfifo(file)
 
 
 @pytest.mark.timeout(20)

@@ -9,7 +9,7 @@ from models.manifest import Manifest
 from models.openvino_graph import import_openvino
 from models.preparation import preparation_of
 from models.repository import Repository, Staging
-from models.signing_key import SigningKey
+from models.signing_key import SigningKey, signing_key_of
 from training.commands import OptimizeOptions
 from training.errors import GateFailed
 from training.fresh_check import check_in_fresh_process
@@ -27,7 +27,7 @@ def optimize(options: OptimizeOptions, progress: Progress) -> Bundle:
         TrainingError, ModelsError, OSError: The data or the libraries are missing, or nothing can be published.
     """
     import_openvino()  # What is missing is better known before the data are read.
-    key = SigningKey.read(options.signing_key) if options.signing_key else None
+    key = signing_key_of(options.signing_key)
     # A version that somebody else put there must not get this signature by being published anew.
     repository = Repository(options.models_dir, trusted=(lambda: key.public) if key else None)
     bundle = repository.open(options.name)

@@ -21,7 +21,6 @@ from typing import Any
 
 import httpx
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from app.processes.child import Child
 from app.processes.supervisor import Supervisor
@@ -31,7 +30,7 @@ from models.repository import Repository
 from tests.bundles import Always, publish
 from tests.images import png
 from tests.refusing import REFUSE
-from tests.servers import ROOT, Process, process, until
+from tests.servers import ROOT, Process, metric, process, until
 
 PNG = {"Content-Type": "image/png"}
 REPLACEMENTS = "lantern_worker_replacements_total"
@@ -129,24 +128,6 @@ def pids(service: Process) -> dict[int, int]:
         if each["message"].startswith("Started server process")
     }
     return {worker: pid for worker, pid in started.items() if Path(f"/proc/{pid}").exists()}
-
-
-def metric(service: Process, name: str, **labels: str) -> float:
-    text = ""
-
-    def answered() -> bool:
-        nonlocal text
-        with suppress(httpx.TransportError):  # A new connection may go to a process that was just killed.
-            text = httpx.get(f"{service.client.base_url}/metrics", timeout=10).text
-        return bool(text)
-
-    until(answered)
-    return sum(
-        sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-        if sample.name == name and labels.items() <= sample.labels.items()
-    )
 
 
 def assert_swapped_together(answers: list[Answer], versions: list[str]) -> None:
