@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api_keys import ApiKeys
-from app.errors import RateLimited, ServingError, Unauthorized, note, render
+from app.errors import RateLimited, ServingError, Unauthorized, answer
 from app.headers import key_of
 from app.rate_limit import RateLimiter
 
@@ -41,8 +41,7 @@ class AccessMiddleware:
             try:
                 self._check(request)
             except ServingError as error:
-                note(request, error)
-                await render(error, scope)(scope, receive, send)
+                await answer(request, error)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 

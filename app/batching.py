@@ -28,6 +28,7 @@ from app.errors import (
     ModelNotReady,
     Overloaded,
     ServingError,
+    forget_frames,
 )
 from app.executor import Executor, Infer
 from app.forecast import Forecast
@@ -388,6 +389,8 @@ class Batcher:
                 continue
             late = now_s >= ticket.deadline_s and not isinstance(answer, Exception)
             ticket.answer = DeadlineExceeded("the time ran out during inference") if late else answer
+            if isinstance(answer, Exception):
+                forget_frames(answer)
             ticket.item = ticket.example = None
             self._open.discard(ticket)
             ticket.order.settle_one()

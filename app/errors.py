@@ -256,16 +256,15 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(ServingError)
     def serving_error(request: Request, error: ServingError) -> Response:
-        note(request, error)
-        return render(error, request.scope)
+        return answer(request, error)
 
     @app.exception_handler(RequestValidationError)
     def validation_error(request: Request, error: RequestValidationError) -> Response:
-        return serving_error(request, InvalidRequest(explain(error.errors()[0])))
+        return answer(request, InvalidRequest(explain(error.errors()[0])))
 
     @app.exception_handler(HTTPException)
     def http_error(request: Request, error: HTTPException) -> Response:
-        response = serving_error(request, _from_http(request, error))
+        response = answer(request, _from_http(request, error))
         response.headers.update(error.headers or {})
         if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
             response.headers["Allow"] = ", ".join(_methods_of(request))
@@ -275,6 +274,22 @@ def install(app: FastAPI) -> None:
     def unexpected(request: Request, _error: Exception) -> Response:
         # It is raised again, and logged, by whoever calls the app.
         return render(InternalError(UNEXPECTED), request.scope)
+
+
+def answer(request: Request, error: ServingError) -> Response:
+    """Render a failure for a request, for which it is noted; nobody asks any more where it was raised."""
+    note(request, error)
+    forget_frames(error)
+    return render(error, request.scope)
+
+
+def forget_frames(error: Exception) -> None:
+    """Let go of what held the request when its failure was raised.
+
+    The frames know the request, which knows its failure, which knows the frames: a body would stay until the
+    garbage collector comes by, which counts objects and not their megabytes.
+    """
+    error.__traceback__ = error.__context__ = error.__cause__ = None
 
 
 def note(request: Request, error: ServingError) -> None:

@@ -17,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 from starlette.datastructures import QueryParams
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.errors import InvalidRequest, ServingError, note, render
+from app.errors import InvalidRequest, ServingError, answer
 from app.service import Service
 
 Endpoint = Callable[..., Awaitable[Response]]
@@ -51,8 +51,7 @@ class DirectRoutes:
         try:
             response = await call.answer(request, self._service, path_parameters)
         except ServingError as error:
-            note(request, error)
-            response = render(error, scope)
+            response = answer(request, error)
         await response(scope, receive, send)
 
     def _find(self, scope: Scope) -> "tuple[_Call, Mapping[str, str]] | None":

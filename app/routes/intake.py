@@ -94,7 +94,11 @@ class Intake:
         work = self.pool.submit(job)
         # No thread can be cut off: what it works on is held until it ends. Work that has not begun never does.
         self.loan.keep_until(work)
-        return await asyncio.wrap_future(work)
+        try:
+            return await asyncio.wrap_future(work)
+        finally:
+            # A failure knows this frame, which would know the work, which knows its failure.
+            del work
 
     async def _receive(self) -> bytes:
         # The HTTP parser has seen to it that the header is a number.

@@ -8,7 +8,6 @@ import pytest
 
 from app.errors import InvalidRequest
 from models.repository import Repository
-from tests.images import png
 from tests.servers import Running, until
 
 Serve = Callable[..., Running]
@@ -25,8 +24,8 @@ def test_a_body_is_held_as_long_as_a_thread_reads_it_whoever_was_answered(
 
     monkeypatch.setattr("app.routes.predict.parse_body", read_slowly)
     running = serve().until_ready()
-    body = png(0) + bytes(100_000)
-    headers = {"Content-Type": "image/png", "X-Request-Timeout-Ms": "100"}
+    body = bytes(100_000)
+    headers = {"Content-Type": "multipart/form-data; boundary=x", "X-Request-Timeout-Ms": "100"}
     assert running.client.post("/predict", content=body, headers=headers).status_code == 504
     assert running.service.budget.held_bytes == len(body)
     go_on.set()
