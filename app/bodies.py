@@ -23,6 +23,8 @@ IMAGE_TYPES = (
 )
 # Names that clients send for the same formats; the bytes decide, whatever the name.
 IMAGE_ALIASES = ("image/jpg", "image/pjpeg", "image/x-png", "image/x-ms-bmp", "image/tif", "image/*")
+# A body of these is an image as it is: nothing is to be parsed.
+WHOLE_IMAGES = frozenset((*IMAGE_TYPES, *IMAGE_ALIASES))
 # Named, because some of Python's codecs are no charsets, and some take quadratic time.
 CHARSETS = ("utf-8", "us-ascii", "iso-8859-1", "windows-1252", "utf-16")
 # A parser makes an object for each value before anyone can count the items: bounded by what separates them.
@@ -147,7 +149,7 @@ def check_count(count: int, max_items: int) -> None:
 
 
 _PARSERS: dict[str, Callable[[bytes, Mapping[bytes, bytes], BodyLimits], ParsedBody]] = {
-    **dict.fromkeys((*IMAGE_TYPES, *IMAGE_ALIASES), _raw_image),
+    **dict.fromkeys(WHOLE_IMAGES, _raw_image),
     FORM_TYPE: _multipart,
     "text/plain": _plain_text,
     "application/json": _json,

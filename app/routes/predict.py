@@ -7,7 +7,7 @@ from typing import Annotated, Any, TypeVar
 from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic_core import to_json
 
-from app.bodies import IMAGE_TYPES, BodyLimits, parse_body
+from app.bodies import IMAGE_TYPES, WHOLE_IMAGES, BodyLimits, parse_body
 from app.errors import InvalidRequest, ServingError, note, problem
 from app.form import FORM_TYPE
 from app.headers import header
@@ -104,10 +104,10 @@ async def _answer(
     settings = service.settings
     with intake(request, service) as taken:
         body = await taken.body()
+        content_type = header(request.scope, b"content-type")
         limits = BodyLimits(settings.max_items, settings.max_text_chars)
-        parsed = await taken.work(
-            len(body), partial(parse_body, header(request.scope, b"content-type"), body, limits)
-        )
+        size_bytes = 0 if content_type in WHOLE_IMAGES else len(body)
+        parsed = await taken.work(size_bytes, partial(parse_body, content_type, body, limits))
         failures = [item for item in parsed.items if isinstance(item, ServingError)]
         if len(failures) == len(parsed.items):
             # No model is asked: which one it would be may depend on what the items should have been.

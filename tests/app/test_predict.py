@@ -64,6 +64,14 @@ def test_every_image_format_is_answered(running: Running, format_: str) -> None:
     assert labels(response) == ["dark"]
 
 
+def test_a_large_image_is_handed_to_no_thread_but_the_decoder(shades: Repository, serve: Serve) -> None:
+    running = serve().until_ready()
+    running.service.pool.shutdown()
+    body = png(0) + bytes(1_000_000)
+    answer = running.client.post("/predict", content=body, headers={"Content-Type": "image/png"})
+    assert answer.status_code == 200, answer.text
+
+
 def test_the_timing_says_where_the_time_went(running: Running) -> None:
     timing = reply(running.client.post("/predict", content=png(0), headers=PNG)).timing_ms
     assert timing.decode > 0

@@ -2,8 +2,9 @@
 
 import shutil
 import statistics
+from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 import httpx
@@ -27,10 +28,13 @@ PHOTOGRAPH = (ROOT / "docs" / "images" / "china.jpg").read_bytes()
 SIDE = 224
 DEADLINE_MS = 500.0
 TIMEOUT = {"X-Request-Timeout-Ms": f"{DEADLINE_MS:.0f}"}
-SECONDS = 30.0 if LONG else 4.0
-CAPACITY_S = 10.0 if LONG else 2.0
+ROUNDS = 6 if LONG else 1
+SECONDS = 10.0 if LONG else 4.0
+CAPACITY_S = 5.0 if LONG else 2.0
 WARM_UP_S = 2.0
 CONNECTIONS = 32
+# Seldom: what this client has answered counts as nobody's, and its own work is done by the same processors.
+PROBED_EVERY_S = 0.5
 # Of the admitted, that may come late or be told that they cannot be in time any more.
 MOST_LATE = 0.01
 LEAST_GOODPUT = 0.9
@@ -51,22 +55,35 @@ class Photographs(nn.Module):
 
 @dataclass(frozen=True)
 class Overload:
-    """What came of a load, beside what the service did before and after it when asked no more than it can do."""
+    """What came of a load's rounds, beside what the service did between them when asked all it can do."""
 
     capacity_per_s: float
-    outcome: Outcome
+    outcomes: list[Outcome]
     refusals: list[httpx.Response]
     growth: float
 
     @property
     def goodput(self) -> float:
-        return self.outcome.goodput_per_s / self.capacity_per_s
+        return statistics.mean(outcome.goodput_per_s for outcome in self.outcomes) / self.capacity_per_s
 
     @property
     def late(self) -> float:
         """The share of the admitted that had no answer in time."""
-        admitted = self.outcome.begun - self.outcome.refused
-        return 1 - self.outcome.in_time / admitted
+        admitted = sum(outcome.begun - outcome.refused for outcome in self.outcomes)
+        return 1 - sum(outcome.in_time for outcome in self.outcomes) / admitted
+
+    @property
+    def statuses(self) -> dict[int, int]:
+        return dict(sum((Counter(outcome.statuses) for outcome in self.outcomes), Counter()))
+
+    @property
+    def accepted_p99_ms(self) -> float:
+        """Of the worst round."""
+        return max(outcome.accepted_ms.p99 or 0 for outcome in self.outcomes)
+
+    @property
+    def refused_max_ms(self) -> float:
+        return max(outcome.refused_ms.max or 0 for outcome in self.outcomes)
 
 
 @pytest.fixture(scope="module")
@@ -83,24 +100,35 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
 
 def overload(service: Process, times: float) -> Overload:
     before_mb = resident_mb(service.popen.pid)
-    before = capacity(service.port)
+    # In turn: what a machine can do changes with what else it does.
+    capacities_per_s, outcomes, refusals = [capacity(service.port)], [], []
+    for number in range(ROUNDS):
+        outcome, refused = ask(service, times * capacities_per_s[-1], number)
+        outcomes.append(outcome)
+        refusals += refused
+        capacities_per_s.append(capacity(service.port))
+    growth = resident_mb(service.popen.pid) / before_mb - 1
+    return Overload(statistics.mean(capacities_per_s), outcomes, refusals, growth)
+
+
+def ask(service: Process, rate_per_s: float, seed: int) -> tuple[Outcome, list[httpx.Response]]:
+    """Load the service, and see what it answers one more client meanwhile that asks now and then."""
+    pattern = Pattern(
+        connections=allow_connections(),
+        seconds=SECONDS,
+        warmup_s=WARM_UP_S,
+        rate=rate_per_s,
+        deadline_ms=DEADLINE_MS,
+        seed=seed,
+    )
+    refusals = []
     with ThreadPoolExecutor(1) as pool:
-        pattern = Pattern(
-            connections=allow_connections(),
-            seconds=SECONDS,
-            warmup_s=WARM_UP_S,
-            rate=times * before,
-            deadline_ms=DEADLINE_MS,
-        )
         loading = pool.submit(load, service.port, [post("/predict", PHOTOGRAPH, JPEG, TIMEOUT)], pattern)
-        refusals = []
-        while not loading.done():
+        while not wait([loading], timeout=PROBED_EVERY_S).done:
             answer = service.client.post("/predict", content=PHOTOGRAPH, headers={"Content-Type": JPEG, **TIMEOUT})
             if answer.status_code != httpx.codes.OK:
                 refusals.append(answer)
-        outcome = loading.result()
-    growth = resident_mb(service.popen.pid) / before_mb - 1
-    return Overload(statistics.mean((before, capacity(service.port))), outcome, refusals, growth)
+        return loading.result(), refusals
 
 
 def capacity(port: int) -> float:
@@ -111,19 +139,18 @@ def capacity(port: int) -> float:
 @pytest.mark.parametrize("times", [1, 2, 5])
 def test_as_much_is_answered_in_time_as_ever(service: Process, figures: Figures, times: int) -> None:
     found = overload(service, times)
-    outcome = found.outcome
     wanted = f"goodput at least {LEAST_GOODPUT:.0%} of capacity; " if times > 1 else ""
     figures.tell(
-        f"ResNet-18 asked at {times} times its capacity, deadline {DEADLINE_MS:.0f} ms, {SECONDS:.0f} s",
+        f"ResNet-18 asked at {times} times its capacity, deadline {DEADLINE_MS:.0f} ms",
         f"{wanted}99 % of the admitted in time; every refusal a 503 with Retry-After within "
         f"{MOST_REFUSAL_MS:.0f} ms; memory within {MOST_GROWTH:.0%}",
-        f"goodput {found.goodput:.0%} of {found.capacity_per_s:.0f}/s; p99 {outcome.accepted_ms.p99 or 0:.0f} ms, "
-        f"{found.late:.2%} of the admitted late; {outcome.refused} refused, p99 "
-        f"{outcome.refused_ms.p99 or 0:.1f}, max {outcome.refused_ms.max or 0:.1f} ms; "
-        f"memory {found.growth:+.1%}; statuses {outcome.statuses}",
+        f"goodput {found.goodput:.0%} of {found.capacity_per_s:.0f}/s; p99 {found.accepted_p99_ms:.0f} ms, "
+        f"{found.late:.2%} of the admitted late; {found.statuses.get(503, 0)} refused within "
+        f"{found.refused_max_ms:.1f} ms; memory {found.growth:+.1%}; statuses {found.statuses}, "
+        f"{ROUNDS} rounds of {SECONDS:.0f} s",
     )
-    assert set(outcome.statuses) <= {200, 503, 504}
-    assert outcome.broken == outcome.unanswered == 0
+    assert set(found.statuses) <= {200, 503, 504}
+    assert all(outcome.broken == outcome.unanswered == 0 for outcome in found.outcomes)
     for refusal in found.refusals:
         assert refusal.status_code == 503 or refusal.json()["code"] == "deadline_exceeded", refusal.text
         assert refusal.status_code == 504 or int(refusal.headers["retry-after"]) > 0
@@ -132,5 +159,5 @@ def test_as_much_is_answered_in_time_as_ever(service: Process, figures: Figures,
         return
     assert found.late <= MOST_LATE
     assert times == 1 or found.goodput >= LEAST_GOODPUT
-    assert (outcome.refused_ms.max or 0) <= MOST_REFUSAL_MS
+    assert found.refused_max_ms <= MOST_REFUSAL_MS
     assert found.growth <= MOST_GROWTH
