@@ -75,7 +75,7 @@ def test_no_body_of_a_client_that_is_gone_waits_either(
     running = serve().until_ready()
     garbage.clear()
     with socket.create_connection(("127.0.0.1", running.port), timeout=PATIENCE_S) as connection:
-        connection.sendall(REQUESTS["half a body"])
+        connection.sendall(post("/predict", "image/png", 2 * PADDING)[: -MUCH_BYTES // 2])
         until(lambda: running.service.budget.held_bytes >= MUCH_BYTES)
     until(lambda: running.service.metrics.requests_in_flight == 0)
     assert not holders(garbage)
