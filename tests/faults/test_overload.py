@@ -28,9 +28,9 @@ PHOTOGRAPH = (ROOT / "docs" / "images" / "china.jpg").read_bytes()
 SIDE = 224
 DEADLINE_MS = 500.0
 TIMEOUT = {"X-Request-Timeout-Ms": f"{DEADLINE_MS:.0f}"}
-ROUNDS = 6 if LONG else 1
-SECONDS = 10.0 if LONG else 4.0
-CAPACITY_S = 5.0 if LONG else 2.0
+ROUNDS = 12 if LONG else 1
+SECONDS = 6.0 if LONG else 4.0
+CAPACITY_S = 4.0 if LONG else 2.0
 WARM_UP_S = 2.0
 CONNECTIONS = 32
 # Seldom: what this client has answered counts as nobody's, and its own work is done by the same processors.
