@@ -226,13 +226,13 @@ class Reloader:
             CurrentInvalid: Their file cannot be read, or is gone: whoever asks for the default one relies on it.
         """
         repository = self._loader.repository
-        defaults = await self._loader.run(repository.defaults)
-        before = self._registry.repository_defaults
-        if before and not defaults and not await self._loader.run(repository.has_defaults):
+        # Read once: asked again whether it is there, it may be back.
+        defaults = await self._loader.run(repository.stated_defaults)
+        if defaults is None and self._registry.repository_defaults:
             raise CurrentInvalid(
                 f"{repository.root}/defaults.json is gone; {{}} in it would say that there is none"
             )
-        return defaults
+        return defaults or {}
 
     async def _bring_up_to_date(self, name: str) -> Current | None:
         """Load what is current, if that is not live; return what is, if that is known."""

@@ -422,7 +422,15 @@ class Repository:
             raise NotWritable(f"{error}: nothing can be tried beside it; publish without --candidate") from None
 
     def defaults(self) -> dict[InputKind, str]:
-        """The default model for each kind of input, as defaults.json says; empty without the file.
+        """The default model for each kind of input; empty without the file.
+
+        Raises:
+            CurrentInvalid: The file is not such a table.
+        """
+        return self.stated_defaults() or {}
+
+    def stated_defaults(self) -> dict[InputKind, str] | None:
+        """The same as defaults.json says; None without the file, which may have vanished with all else.
 
         Raises:
             CurrentInvalid: The file is not such a table.
@@ -431,13 +439,9 @@ class Repository:
         try:
             return _defaults.validate_json(file.read_bytes())
         except FileNotFoundError:
-            return {}
+            return None
         except (OSError, ValidationError) as error:
             raise CurrentInvalid(f"{file} is not a table of kind of input to model name") from error
-
-    def has_defaults(self) -> bool:
-        """Whether defaults.json is there."""
-        return _is_there(self.root / "defaults.json")
 
     def set_default(self, kind: InputKind, name: str) -> None:
         """Make a name the default for a kind of input."""

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import httpx
 import pytest
@@ -201,6 +202,27 @@ def test_defaults_that_are_gone_are_kept_and_none_are_asked_for_in_writing(
     assert caplog.text.count("defaults.json is gone") == 1
     (shades.root / "defaults.json").write_text("{}")
     until(lambda: running.client.post("/predict", content=png(0), headers=PNG).status_code == 422)
+
+
+def test_defaults_that_are_gone_only_for_a_moment_are_kept(
+    shades: Repository, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(shades, "always", Always(1))
+    shades.set_default("image", "always")
+    running = serve().until_ready()
+    read, looks = Path.read_bytes, 0
+
+    def find_none(file: Path) -> bytes:
+        nonlocal looks
+        if file.name != "defaults.json":
+            return read(file)
+        looks += 1
+        # It is there all the same for whoever asks the next moment.
+        raise FileNotFoundError(file)
+
+    monkeypatch.setattr(Path, "read_bytes", find_none)
+    until(lambda: looks >= 2)
+    assert running.client.post("/predict", content=png(0), headers=PNG).json()["model"] == "always"
 
 
 def test_with_reloading_off_only_the_start_looks(shades: Repository, serve: Serve) -> None:

@@ -192,6 +192,7 @@ def test_checking_leaves_nothing_behind(repository: Repository) -> None:
 
 def test_defaults_are_kept_by_kind(shades: Repository) -> None:
     assert shades.defaults() == {}
+    assert shades.stated_defaults() is None
     shades.set_default("image", "shades")
     shades.set_default("text", "reviews")
     shades.set_default("image", "other")
