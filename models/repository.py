@@ -173,7 +173,7 @@ class Repository:
             (pinned, None) if isinstance(pinned, str) else (pinned.version, pinned.manifest_sha256)
         )
         directory = self._directory(name) / wanted
-        if not _matches(_version, wanted) or not directory.is_dir():
+        if not _matches(_version, wanted) or not _is_there(directory):
             raise VersionNotFound(f"{name} has no version {wanted!r}; it has {self.versions(name)}")
         bundle = Bundle.open(directory, manifest_sha256, self._keys())
         if (bundle.manifest.name, bundle.manifest.version) != (name, wanted):
