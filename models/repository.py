@@ -173,7 +173,7 @@ class Repository:
             (pinned, None) if isinstance(pinned, str) else (pinned.version, pinned.manifest_sha256)
         )
         directory = self._directory(name) / wanted
-        if not _matches(_version, wanted) or not _is_there(directory):
+        if not _matches(_version, wanted) or not _is_directory(directory):
             raise VersionNotFound(f"{name} has no version {wanted!r}; it has {self.versions(name)}")
         bundle = Bundle.open(directory, manifest_sha256, self._keys())
         if (bundle.manifest.name, bundle.manifest.version) != (name, wanted):
@@ -454,7 +454,7 @@ class Repository:
         return None if self._trusted is None else self._trusted()
 
     def _check_there(self, name: str) -> None:
-        if not self._directory(name).is_dir():
+        if not _is_directory(self._directory(name)):
             raise ModelNotFound(f"no model {name!r} is published in {self.root}")
 
     def _remove_candidate(self, name: str) -> None:
@@ -499,6 +499,14 @@ def _matches(adapter: TypeAdapter[str], text: str) -> bool:
 def _is_there(file: Path) -> bool:
     try:
         return file.exists()
+    except OSError:
+        return False
+
+
+def _is_directory(file: Path) -> bool:
+    # One that may not be looked at raises.
+    try:
+        return file.is_dir()
     except OSError:
         return False
 

@@ -190,6 +190,17 @@ def test_checking_leaves_nothing_behind(repository: Repository) -> None:
     assert repository.names() == []
 
 
+def test_a_version_that_may_not_be_looked_at_is_refused_by_name(
+    shades: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(directory: Path) -> bool:
+        raise PermissionError(directory)
+
+    monkeypatch.setattr(Path, "is_dir", refuse)
+    with pytest.raises(VersionNotFound, match="shades has no version"):
+        shades.open("shades")
+
+
 def test_defaults_are_kept_by_kind(shades: Repository) -> None:
     assert shades.defaults() == {}
     assert shades.stated_defaults() is None
