@@ -52,7 +52,7 @@ class Bundle:
         """Return a listed file's bytes: those very bytes were hashed, so nothing can slip in between.
 
         Raises:
-            FileMissing: The file is not listed, or has gone.
+            FileMissing: The file is not listed, has gone, or cannot be read.
             FileCorrupt: Its bytes are not the listed ones.
         """
         entry = self.manifest.files.get(path)
@@ -61,7 +61,7 @@ class Bundle:
         try:
             content = (self.directory / path).read_bytes()
         except OSError as error:
-            raise FileMissing(f"{self.directory.name}/{path}: {error.strerror}") from error
+            raise _unreadable(f"{self.directory.name}/{path}", error) from error
         self._compare(path, entry, FileEntry(sha256=hashlib.sha256(content).hexdigest(), size=len(content)))
         return content
 
@@ -73,10 +73,17 @@ class Bundle:
         if unexpected := sorted(present - set(listed)):
             raise FileUnexpected(f"{self.directory.name}/{unexpected[0]} is there but not listed")
         for path, entry in listed.items():
+            self._compare(path, entry, self._measure(path, entry.size))
+
+    def _measure(self, path: str, listed_bytes: int) -> FileEntry:
+        file, name = self.directory / path, f"{self.directory.name}/{path}"
+        try:
             # The size is compared first, so that a file grown to any length is never read.
-            if (self.directory / path).stat().st_size != entry.size:
-                raise FileCorrupt(f"{self.directory.name}/{path} has not the size that the manifest lists")
-            self._compare(path, entry, describe(self.directory / path))
+            if file.stat().st_size != listed_bytes:
+                raise FileCorrupt(f"{name} has not the size that the manifest lists")
+            return describe(file)
+        except OSError as error:
+            raise _unreadable(name, error) from error
 
     def _compare(self, path: str, listed: FileEntry, found: FileEntry) -> None:
         if found != listed:
@@ -100,14 +107,26 @@ def plain_files(directory: Path) -> Iterator[str]:
 
     Raises:
         PathEscapes: Something there is neither a plain file nor a plain directory.
+        FileMissing: Something there may not be looked at.
     """
     for folder, folders, files in os.walk(directory):
         here = Path(folder)
         for name in folders + files:
-            path = here / name
-            if path.is_symlink() or not (path.is_file() or path.is_dir()):
-                raise PathEscapes(f"{path.relative_to(directory.parent)} is a link or a special file")
+            _check_plain(here / name, (here / name).relative_to(directory.parent))
         yield from ((here / name).relative_to(directory).as_posix() for name in files)
+
+
+def _check_plain(path: Path, name: Path) -> None:
+    try:
+        is_plain = not path.is_symlink() and (path.is_file() or path.is_dir())
+    except OSError as error:
+        raise _unreadable(name, error) from error
+    if not is_plain:
+        raise PathEscapes(f"{name} is a link or a special file")
+
+
+def _unreadable(name: str | Path, error: OSError) -> FileMissing:
+    return FileMissing(f"{name} cannot be read: {error.strerror}")
 
 
 def read_manifest(directory: Path) -> bytes:

@@ -5,7 +5,7 @@ ModelsError
 │   ├── ManifestInvalid       manifest.json is missing, not JSON, or off its schema
 │   ├── SchemaVersionUnknown  written by a Lantern this one does not know
 │   ├── PathEscapes           a listed path leaves the directory, or a link stands in it
-│   ├── FileMissing           listed, but not there
+│   ├── FileMissing           listed, but not there, or not to be read
 │   ├── FileUnexpected        there, but not listed
 │   ├── FileCorrupt           its size or sha256 is not the listed one
 │   ├── SignatureMissing      a signature is wanted, and there is none
@@ -55,7 +55,7 @@ class PathEscapes(BundleError):
 
 
 class FileMissing(BundleError):
-    """A file that the manifest lists is not there."""
+    """A file that the manifest lists is not there, or cannot be read."""
 
 
 class FileUnexpected(BundleError):

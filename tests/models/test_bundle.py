@@ -1,4 +1,6 @@
+import errno
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -154,3 +156,19 @@ def test_a_file_that_goes_after_opening_is_reported(bundle: Bundle) -> None:
     (bundle.directory / "model.ts.pt").unlink()
     with pytest.raises(FileMissing, match=r"model\.ts\.pt"):
         bundle.read("model.ts.pt")
+
+
+@pytest.mark.parametrize(("call", "code"), [("stat", errno.EACCES), ("open", errno.EIO)])
+def test_a_file_that_cannot_be_read_is_refused_by_name(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, call: str, code: int
+) -> None:
+    ask = getattr(Path, call)
+
+    def refuse(file: Path, *given: object, **named: object) -> object:
+        if file.name == "model.ts.pt":
+            raise OSError(code, os.strerror(code), str(file))
+        return ask(file, *given, **named)
+
+    monkeypatch.setattr(Path, call, refuse)
+    with pytest.raises(FileMissing, match=rf"model\.ts\.pt cannot be read: {os.strerror(code)}"):
+        Bundle.open(bundle.directory)
