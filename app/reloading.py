@@ -194,8 +194,8 @@ class Reloader:
         repository, trouble = self._loader.repository, ""
         try:
             self._registry.note_names(await self._names())
-            names = self._registry.names
-            self._registry.unloaded = await self._loader.run(lambda: repository.unloaded(names))
+            names, before = self._registry.names, self._registry.unloaded
+            self._registry.unloaded = await self._loader.run(lambda: repository.unloaded(names, before))
             self._registry.repository_defaults = await self._defaults()
         except CurrentInvalid as error:
             trouble = f"the defaults of before are kept: {error}"
@@ -241,7 +241,8 @@ class Reloader:
             current = await self._wanted(name)
             if self._is_live(name, current):
                 await self._check_there(name, current)
-                self._keep(name, current)
+                if self._is_live(name, current):  # It was not withdrawn meanwhile.
+                    self._keep(name, current)
                 return current
             if self._is_held(name, current) or not await self._is_due(name, current):
                 return current

@@ -19,7 +19,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -353,9 +353,14 @@ class Repository:
             self._remove_candidate(name)
         return candidate.version
 
-    def unloaded(self, names: Iterable[str]) -> set[str]:
-        """Return which names are not to be served, though they are published."""
-        return {name for name in names if _is_there(self._directory(name) / UNLOADED_NAME)}
+    def unloaded(self, names: Iterable[str], before: Collection[str] = ()) -> set[str]:
+        """Return which names are not to be served, though they are published.
+
+        Args:
+            names: To look for.
+            before: Were not to be served; one of them whose directory has gone with all that it says stays so.
+        """
+        return {name for name in names if self._is_unloaded(name) or (name in before and self._has_gone(name))}
 
     def unload(self, name: str) -> None:
         """Have a name served no more, by whichever service looks, until it is loaded again.
@@ -374,7 +379,7 @@ class Repository:
             ModelNotFound, CurrentInvalid: Nothing of that name is current.
         """
         self.current(name)
-        if self.unloaded([name]):
+        if self._is_unloaded(name):
             (self._directory(name) / UNLOADED_NAME).unlink(missing_ok=True)
             sync(self._directory(name))
 
@@ -456,6 +461,12 @@ class Repository:
     def _check_there(self, name: str) -> None:
         if not _is_directory(self._directory(name)):
             raise ModelNotFound(f"no model {name!r} is published in {self.root}")
+
+    def _is_unloaded(self, name: str) -> bool:
+        return _is_there(self._directory(name) / UNLOADED_NAME)
+
+    def _has_gone(self, name: str) -> bool:
+        return not _may_hold_current(self._directory(name))
 
     def _remove_candidate(self, name: str) -> None:
         (self._directory(name) / CANDIDATE_NAME).unlink()

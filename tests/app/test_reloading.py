@@ -8,11 +8,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-from models.repository import Repository
+from app.reloading import Reloader
+from models.repository import Current, Repository
 from tests.archives import coded
 from tests.bundles import Always, Shades, publish, stage
 from tests.images import png
-from tests.servers import Running, until
+from tests.servers import PATIENCE_S, Running, until
 
 Serve = Callable[..., Running]
 PNG = {"Content-Type": "image/png"}
@@ -179,6 +180,26 @@ def test_a_repository_that_vanishes_keeps_what_is_live(shades: Repository, serve
     assert running.client.get("/health/ready").status_code == 200
 
 
+def test_what_is_unloaded_stays_so_where_the_directory_goes_while_it_is_read(
+    shades: Repository, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = serve().until_ready()
+    shades.unload("shades")
+    until(lambda: "shades" in running.service.registry.unloaded)
+    names = Repository.names
+
+    def list_and_lose(repository: Repository) -> list[str]:
+        found = names(repository)
+        if repository.root.exists():
+            repository.root.rename(repository.root.with_name("gone"))
+        return found
+
+    monkeypatch.setattr(Repository, "names", list_and_lose)
+    until(lambda: running.service.registry.trouble is not None)
+    assert running.service.registry.unloaded == {"shades"}
+    assert running.client.get("/health/ready").status_code == 200
+
+
 def test_damaged_defaults_keep_those_of_before(shades: Repository, serve: Serve) -> None:
     publish(shades, "always", Always(1))
     shades.set_default("image", "always")
@@ -223,6 +244,30 @@ def test_defaults_that_are_gone_only_for_a_moment_are_kept(
     monkeypatch.setattr(Path, "read_bytes", find_none)
     until(lambda: looks >= 2)
     assert running.client.post("/predict", content=png(0), headers=PNG).json()["model"] == "always"
+
+
+def test_what_hangs_while_it_is_looked_at_stays_withdrawn(
+    shades: Repository, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.attempts.FIRST_RETRY_S", PATIENCE_S)
+    running = serve().until_ready()
+    check, looks = Reloader._check_there, 0
+    look = Reloader._look
+
+    async def check_and_withdraw(self: Reloader, name: str, live: Current) -> None:
+        await check(self, name, live)
+        # As the watch for hanging batches does, at any instant.
+        self.withdraw(running.service.registry.live[name])
+
+    async def count(self: Reloader) -> None:
+        nonlocal looks
+        await look(self)
+        looks += "shades" in running.service.registry.hung
+
+    monkeypatch.setattr(Reloader, "_check_there", check_and_withdraw)
+    monkeypatch.setattr(Reloader, "_look", count)
+    until(lambda: looks >= 3)
+    assert running.client.get("/models/shades").json()["refused"]["error"] == "ModelHung"
 
 
 def test_with_reloading_off_only_the_start_looks(shades: Repository, serve: Serve) -> None:
