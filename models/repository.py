@@ -12,19 +12,17 @@ A reader never locks: it reads CURRENT, which is replaced whole. Whatever instan
 CURRENT names a whole version: the new one is renamed into place, synced, before CURRENT is replaced.
 """
 
-import fcntl
 import hashlib
 import json
 import os
 import shutil
-import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, TextIO
+from typing import Literal
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -40,6 +38,7 @@ from models.errors import (
     RepositoryError,
     VersionNotFound,
 )
+from models.lock import locked
 from models.manifest import MANIFEST_NAME, Manifest, ModelName, Task
 from models.part import Sha256
 from models.public_keys import PublicKeys
@@ -52,8 +51,6 @@ InputKind = Literal["image", "text"]
 
 DEFAULT_ROOT = Path("models/artifacts")
 UNLOADED_NAME = "UNLOADED"
-# Between two tries at a lock that somebody else holds.
-LOCK_INTERVAL_S = 0.05
 MODELS_DIR_VARIABLE = "LANTERN_MODELS_DIR"
 
 _name = TypeAdapter(ModelName)
@@ -199,7 +196,7 @@ class Repository:
             OSError: The signature cannot be written.
         """
         self._check_there(name)
-        with _locked(self._directory(name) / ".lock", self._patience_s):
+        with locked(self._directory(name) / ".lock", self._patience_s):
             bundle = self.open(name, version)
             text = read_manifest(bundle.directory)
             if hashlib.sha256(text).hexdigest() != bundle.manifest_sha256:
@@ -230,7 +227,7 @@ class Repository:
         """
         directory = self._directory(name)
         self.check_writable(name)
-        with _locked(directory / ".lock", self._patience_s):
+        with locked(directory / ".lock", self._patience_s):
             _sweep(directory)
             version = first_version_after(self.versions(name), now or datetime.now(UTC))
             staging = Staging(directory / f".staging-{uuid.uuid4().hex}", version)
@@ -269,7 +266,7 @@ class Repository:
             BundleError: It must not be loaded, with the reason; CURRENT stays as it is.
         """
         self._check_there(name)
-        with _locked(self._directory(name) / ".lock", self._patience_s):
+        with locked(self._directory(name) / ".lock", self._patience_s):
             bundle = self.open(name, version)
             self._set_current(name, Current(version, bundle.manifest_sha256))
         return bundle
@@ -308,7 +305,7 @@ class Repository:
             BundleError: It must not be loaded, with the reason.
         """
         self._check_there(name)
-        with _locked(self._directory(name) / ".lock", self._patience_s):
+        with locked(self._directory(name) / ".lock", self._patience_s):
             if self.current(name).version == version:
                 raise CandidateInvalid(f"{name} {version} is the current version; try another beside it")
             bundle = self.open(name, version)
@@ -326,7 +323,7 @@ class Repository:
             BundleError: It must not be loaded any more, with the reason; nothing is changed.
         """
         self._check_there(name)
-        with _locked(self._directory(name) / ".lock", self._patience_s):
+        with locked(self._directory(name) / ".lock", self._patience_s):
             candidate = self.candidate(name)
             if candidate is None:
                 raise CandidateInvalid(f"no version of {name} is tried")
@@ -342,7 +339,7 @@ class Repository:
             CandidateInvalid: None is tried.
         """
         self._check_there(name)
-        with _locked(self._directory(name) / ".lock", self._patience_s):
+        with locked(self._directory(name) / ".lock", self._patience_s):
             try:
                 candidate = self._read_candidate(name)
             except CandidateInvalid:
@@ -450,7 +447,7 @@ class Repository:
 
     def set_default(self, kind: InputKind, name: str) -> None:
         """Make a name the default for a kind of input."""
-        with _locked(self.root / ".lock", self._patience_s):
+        with locked(self.root / ".lock", self._patience_s):
             table = json.dumps(self.defaults() | {kind: name}, indent=2)
             with whole_file(self.root / "defaults.json") as stream:
                 stream.write(f"{table}\n".encode())
@@ -540,30 +537,6 @@ def _sweep(directory: Path) -> None:
         *directory.glob(".probe-*"),
     ):
         abandoned.unlink(missing_ok=True)
-
-
-@contextmanager
-def _locked(file: Path, patience_s: float | None) -> Iterator[None]:
-    # The kernel drops the lock when its holder dies, however it dies.
-    with file.open("a") as handle:
-        if patience_s is None:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        else:
-            _lock_within(handle, patience_s)
-        yield
-
-
-def _lock_within(handle: TextIO, patience_s: float) -> None:
-    give_up_s = time.monotonic() + patience_s
-    while True:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > give_up_s:
-                raise NotWritable("somebody publishes this model just now; try again later") from None
-            time.sleep(LOCK_INTERVAL_S)
-        else:
-            return
 
 
 def _sync_tree(directory: Path) -> None:
