@@ -1,5 +1,6 @@
 """Loads that failed: each is tried again later and later, for what made it fail may pass."""
 
+import math
 import time
 from dataclasses import dataclass
 
@@ -25,8 +26,11 @@ class Attempts:
         failed = self._failed.get(key)
         return failed is None or failed.wanted != wanted or time.monotonic() >= failed.again_s
 
-    def note(self, key: str, wanted: object) -> None:
-        """Take note of a failure."""
+    def note(self, key: str, wanted: object, *, for_good: bool = False) -> None:
+        """Take note of a failure; one `for_good` is not tried again before it is forgotten."""
+        if for_good:
+            self._failed[key] = _Attempt(wanted, LONGEST_RETRY_S, math.inf)
+            return
         before = self._failed.get(key)
         again = before is not None and before.wanted == wanted
         wait_s = min(LONGEST_RETRY_S, 2 * before.wait_s) if before and again else FIRST_RETRY_S

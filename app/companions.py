@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from app.attempts import Attempts
 from app.drainage import Drainage
 from app.inference import LoadedModel, ModelHung
-from app.loader import Loader
+from app.loader import Loader, LoadTimedOut
 from app.metrics import Metrics
 from app.registry import LiveModel, Refusal, Registry
 from app.version_policy import VersionPolicy
@@ -161,7 +161,7 @@ class Companions:
         return Current(version, candidate.manifest_sha256)
 
     def _refuse(self, name: str, version: str, error: Exception) -> None:
-        self._attempts.note(f"{name}/{version}", version)
+        self._attempts.note(f"{name}/{version}", version, for_good=isinstance(error, LoadTimedOut))
         self._registry.other_refusals.setdefault(name, {})[version] = Refusal.of(version, error)
         self._metrics.loads.labels(name, "refused").inc()
         trace = None if isinstance(error, ModelsError) else error

@@ -1,4 +1,7 @@
-"""The thread on which the repository is read, and versions are verified, loaded and warmed up."""
+"""The thread on which the repository is read, and versions are verified, loaded and warmed up.
+
+A version that does not come back from that is left to itself, with its thread: others wait for no such.
+"""
 
 import asyncio
 import time
@@ -10,9 +13,14 @@ from app.inference import LoadedModel
 from app.metrics import Metrics
 from app.registry import Refusal
 from models.bundle import Bundle
+from models.errors import BundleError
 from models.repository import Current, Repository
 
 Result = TypeVar("Result")
+
+
+class LoadTimedOut(BundleError):
+    """A version that is not ready in time; to try it once more would be to lose one more thread to it."""
 
 
 class Loader:
@@ -22,22 +30,40 @@ class Loader:
         repository: Where versions are.
         load: Bundle -> loaded model; raises BundleError.
         metrics: Told how long each took.
+        longest_s: A load may take; None: for ever.
     """
 
-    def __init__(self, repository: Repository, load: Callable[[Bundle], LoadedModel], metrics: Metrics) -> None:
+    def __init__(
+        self,
+        repository: Repository,
+        load: Callable[[Bundle], LoadedModel],
+        metrics: Metrics,
+        longest_s: float | None = None,
+    ) -> None:
         self.repository = repository
         self._load = load
         self._metrics = metrics
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="load")
+        self._longest_s = longest_s
+        self._thread = _thread()
 
     async def load(self, name: str, version: str | Current) -> LoadedModel:
         """Verify, load and warm up a version.
 
         Raises:
+            LoadTimedOut: It took too long.
             ModelsError: It must not be loaded, or cannot be used.
         """
         start_s = time.monotonic()
-        loaded = await self.run(lambda: self._load(self.repository.open(name, version)))
+        try:
+            loaded = await asyncio.wait_for(
+                self.run(lambda: self._load(self.repository.open(name, version))), self._longest_s
+            )
+        except TimeoutError:
+            self._replace_thread()
+            raise LoadTimedOut(
+                f"{name} was not loaded and warm within {self._longest_s:g} s (LANTERN_LOAD_TIMEOUT_S); it is "
+                "tried again by whoever starts next, or loads it as an administrator"
+            ) from None
         self._metrics.load_seconds.labels(name).observe(time.monotonic() - start_s)
         return loaded
 
@@ -51,6 +77,15 @@ class Loader:
         """Have something done there: the repository may be on a slow disk, and the event loop waits for none."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, call)
 
+    def _replace_thread(self) -> None:
+        # No thread can be ended from outside; what still comes of this one nobody takes.
+        self._thread.shutdown(wait=False)
+        self._thread = _thread()
+
     def close(self) -> None:
         """Take up no further load; one in progress ends on its own."""
         self._thread.shutdown(wait=False, cancel_futures=True)
+
+
+def _thread() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(1, thread_name_prefix="load")

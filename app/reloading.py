@@ -17,7 +17,7 @@ from app.batching import Batcher
 from app.companions import Companions
 from app.drainage import Drainage
 from app.inference import LoadedModel, ModelHung
-from app.loader import Loader
+from app.loader import Loader, LoadTimedOut
 from app.metrics import Metrics
 from app.registry import LiveModel, Refusal, Registry
 from app.version_policy import VersionPolicy
@@ -336,14 +336,16 @@ class Reloader:
         refusal = Refusal.of(version, error)
         self._metrics.loads.labels(name, "refused").inc()
         self._registry.hung.discard(name)
-        self._note_refusal(name, current, refusal)
+        self._note_refusal(name, current, refusal, for_good=isinstance(error, LoadTimedOut))
         if self._consent is not None and current is not None:
             self._consent.refuse(name, current, refusal)
         trace = None if isinstance(error, ModelsError) else error
         logger.error("%s %s is refused: %s: %s", name, version or "", type(error).__name__, error, exc_info=trace)
 
-    def _note_refusal(self, name: str, current: Current | None, refusal: Refusal) -> None:
-        self._attempts.note(name, current)
+    def _note_refusal(
+        self, name: str, current: Current | None, refusal: Refusal, *, for_good: bool = False
+    ) -> None:
+        self._attempts.note(name, current, for_good=for_good)
         self._registry.refusals[name] = refusal
         self._tell_news()
 

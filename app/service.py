@@ -81,7 +81,7 @@ class Service:
         self._shadowing = Shadowing(self.registry, self.metrics)
         self.predictor = Predictor(self.registry, self.metrics, self._shadowing)
         self.reloader = Reloader(
-            Loader(self.repository, self._load, self.metrics),
+            Loader(self.repository, self._load, self.metrics, settings.load_timeout_s or None),
             self.registry,
             self._make_batcher,
             self.metrics,

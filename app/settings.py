@@ -101,6 +101,12 @@ class Settings(BaseSettings):
         description="A batch that takes longer is given up, its thread replaced and its model loaded anew; "
         "0: never.",
     )
+    load_timeout_s: float = Field(
+        600,
+        ge=0,
+        le=86_400,
+        description="A version that takes longer to verify, load and warm up is refused; 0: none is.",
+    )
     max_body_bytes: int = Field(32 * 1024**2, ge=1024, description="Largest request body.")
     max_buffered_bytes: int = Field(
         256 * 1024**2,

@@ -1,6 +1,7 @@
 """A lock between processes: whoever changes what a name stands for holds it, and readers need none."""
 
 import fcntl
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import TextIO
 
 from models.errors import NotWritable
+from models.plain_file import open_mark
 
 # Between two tries at a lock that somebody else holds.
 INTERVAL_S = 0.05
@@ -23,8 +25,9 @@ def locked(file: Path, patience_s: float | None) -> Iterator[None]:
 
     Raises:
         NotWritable: Somebody else holds it still.
+        OSError: It cannot be made, or is a link.
     """
-    with file.open("a") as handle:
+    with os.fdopen(open_mark(file), "w") as handle:
         if patience_s is None:
             fcntl.flock(handle, fcntl.LOCK_EX)
         else:

@@ -41,6 +41,7 @@ from models.errors import (
 from models.lock import locked
 from models.manifest import MANIFEST_NAME, Manifest, ModelName, Task
 from models.part import Sha256
+from models.plain_file import open_mark, read_plain
 from models.public_keys import PublicKeys
 from models.signature import SIGNATURE_NAME, check_signature
 from models.signing_key import SigningKey
@@ -143,7 +144,7 @@ class Repository:
         """
         file = self._directory(name) / "CURRENT"
         try:
-            text = file.read_text("utf-8")
+            text = read_plain(file).decode()
         except FileNotFoundError:
             raise ModelNotFound(f"no model {name!r} is published in {self.root}") from None
         except (OSError, UnicodeDecodeError) as error:
@@ -282,7 +283,7 @@ class Repository:
 
     def _read_candidate(self, name: str) -> Candidate | None:
         try:
-            text = (self._directory(name) / CANDIDATE_NAME).read_bytes()
+            text = read_plain(self._directory(name) / CANDIDATE_NAME)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -366,7 +367,7 @@ class Repository:
             ModelNotFound, CurrentInvalid: Nothing of that name is current.
         """
         self.current(name)
-        (self._directory(name) / UNLOADED_NAME).touch()
+        os.close(open_mark(self._directory(name) / UNLOADED_NAME))
         sync(self._directory(name))
 
     def load(self, name: str) -> None:
@@ -393,7 +394,7 @@ class Repository:
             sync(self.root)
             probe.write_bytes(b"")
             probe.unlink(missing_ok=True)
-            (directory / ".lock").touch()
+            os.close(open_mark(directory / ".lock"))
         except OSError as error:
             raise NotWritable(f"cannot publish to {directory}: {error.strerror}") from error
 
@@ -439,7 +440,7 @@ class Repository:
         """
         file = self.root / "defaults.json"
         try:
-            return _defaults.validate_json(file.read_bytes())
+            return _defaults.validate_json(read_plain(file))
         except FileNotFoundError:
             return None
         except (OSError, ValidationError) as error:

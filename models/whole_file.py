@@ -12,7 +12,7 @@ def whole_file(file: Path, workplace: Path | None = None) -> Iterator[BinaryIO]:
     """Lend a stream; when the caller is done, what it wrote takes the file's place, and is on disk.
 
     If the caller or the system fails, the file stays as it was. One writer at a time: its unfinished work stands
-    in `.NAME.tmp`, where the next writer begins anew if this one is killed.
+    in `.NAME.tmp`, which the next writer removes if this one is killed.
 
     Args:
         file: What to write.
@@ -23,7 +23,9 @@ def whole_file(file: Path, workplace: Path | None = None) -> Iterator[BinaryIO]:
     """
     unfinished = (workplace or file.parent) / f".{file.name}.tmp"
     try:
-        with unfinished.open("wb") as stream:
+        # Whoever may write here might have left a link, to a file that is not theirs to write.
+        unfinished.unlink(missing_ok=True)
+        with unfinished.open("xb") as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())

@@ -290,7 +290,7 @@ def test_a_directory_that_cannot_be_written_says_so(
     def read_only(*_: object, **__: object) -> None:
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr(Path, "touch", read_only)
+    monkeypatch.setattr("models.repository.open_mark", read_only)
     error = call(client, "POST", "/v2/repository/models/shades/unload", None, 400)["error"]
     assert "cannot be changed: Read-only file system" in error
     assert ask(client).status_code == 200

@@ -8,7 +8,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from app.inference import LoadedModel
 from app.reloading import Reloader
+from models.bundle import Bundle
+from models.plain_file import read_plain
 from models.repository import Current, Repository
 from tests.archives import coded
 from tests.bundles import Always, Shades, publish, stage
@@ -231,7 +234,7 @@ def test_defaults_that_are_gone_only_for_a_moment_are_kept(
     publish(shades, "always", Always(1))
     shades.set_default("image", "always")
     running = serve().until_ready()
-    read, looks = Path.read_bytes, 0
+    read, looks = read_plain, 0
 
     def find_none(file: Path) -> bytes:
         nonlocal looks
@@ -241,7 +244,7 @@ def test_defaults_that_are_gone_only_for_a_moment_are_kept(
         # It is there all the same for whoever asks the next moment.
         raise FileNotFoundError(file)
 
-    monkeypatch.setattr(Path, "read_bytes", find_none)
+    monkeypatch.setattr("models.repository.read_plain", find_none)
     until(lambda: looks >= 2)
     assert running.client.post("/predict", content=png(0), headers=PNG).json()["model"] == "always"
 
@@ -268,6 +271,38 @@ def test_what_hangs_while_it_is_looked_at_stays_withdrawn(
     monkeypatch.setattr(Reloader, "_look", count)
     until(lambda: looks >= 3)
     assert running.client.get("/models/shades").json()["refused"]["error"] == "ModelHung"
+
+
+def test_a_version_that_never_finishes_loading_is_given_up_and_not_tried_again(
+    shades: Repository, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.attempts.FIRST_RETRY_S", 0.0)
+    running = serve().until_ready()
+    serving = shades.current("shades").version
+    loader, begun, end = running.service.reloader._loader, [], threading.Event()
+    load = loader._load
+
+    def hang(bundle: Bundle) -> LoadedModel:
+        begun.append(bundle.manifest.version)
+        end.wait()
+        return load(bundle)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loader, "_load", hang)
+        patched.setattr(loader, "_longest_s", 0.2)
+        version = publish(shades, "shades").manifest.version
+        until(lambda: "shades" in running.service.registry.refusals)
+    refused = running.client.get("/models/shades").json()["refused"]
+    assert (refused["version"], refused["error"]) == (version, "LoadTimedOut")
+    assert "LANTERN_LOAD_TIMEOUT_S" in refused["detail"]
+    # Others are loaded by another thread, and it serves on.
+    publish(shades, "others")
+    until(lambda: running.client.get("/models/others").status_code == 200)
+    assert running.client.post("/models/shades/predict", content=png(0), headers=PNG).json()["version"] == serving
+    assert begun == [version]
+    assert running.client.get("/models/shades").json()["refused"]["error"] == "LoadTimedOut"
+    running.until_version("shades", publish(shades, "shades").manifest.version)
+    end.set()
 
 
 def test_with_reloading_off_only_the_start_looks(shades: Repository, serve: Serve) -> None:

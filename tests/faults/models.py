@@ -28,6 +28,15 @@ class Hangs(nn.Module):
         return _grey(images_NCHW)
 
 
+class HangsInPairs(nn.Module):
+    """Never comes back from more than one image, whatever they show."""
+
+    def forward(self, images_NCHW: Tensor) -> Tensor:
+        while images_NCHW.shape[0] > 1:
+            images_NCHW = images_NCHW.clone()
+        return _grey(images_NCHW)
+
+
 class GivesNaN(nn.Module):
     """Gives scores that are no numbers."""
 

@@ -9,10 +9,12 @@ from torch import nn
 from models.repository import Repository
 from tests.bundles import publish
 from tests.faults.asking import PATIENCE_S, ask, asked_all_along
-from tests.faults.models import WHITE, GivesAnotherShape, GivesNaN, GivesTooFew, Hangs, Raises
+from tests.faults.models import WHITE, GivesAnotherShape, GivesNaN, GivesTooFew, Hangs, HangsInPairs, Raises
 from tests.servers import process, until
 
 HANG_TIMEOUT_S = 0.5
+# Far more than a good version takes.
+LOAD_TIMEOUT_S = 15
 
 
 @pytest.mark.parametrize("module", [Raises(), GivesNaN(), GivesAnotherShape(), GivesTooFew()])
@@ -56,6 +58,24 @@ def test_a_hung_batch_is_given_up_and_its_model_loaded_anew(repository: Reposito
         told = client.get("/metrics").text
         assert f'lantern_hung_batches_total{{model="bad",version="{version}"}} 1.0' in told
     assert any("bad" in line and "hangs" in line for line in service.lines)
+
+
+def test_a_version_that_hangs_in_its_warm_up_keeps_no_other_from_being_loaded(repository: Repository) -> None:
+    publish(repository, "shades")
+    good = publish(repository, "bad").manifest.version
+    with process(repository.root, load_timeout_s=LOAD_TIMEOUT_S, reload_interval_s=0.05) as service:
+        client = service.until_ready().client
+        with asked_all_along(service, "shades") as others:
+            hangs = publish(repository, "bad", HangsInPairs()).manifest.version
+            until(lambda: client.get("/models/bad").json()["refused"] is not None, 4 * LOAD_TIMEOUT_S)
+            refused = client.get("/models/bad").json()["refused"]
+            assert (refused["version"], refused["error"]) == (hangs, "LoadTimedOut")
+            assert ask(client, "bad", 0).json()["version"] == good
+            newer = publish(repository, "shades").manifest.version
+            until(lambda: client.get("/models/shades").json()["version"] == newer, PATIENCE_S)
+        assert set(others) == {200}
+        service.popen.terminate()
+        assert service.wait() == 0
 
 
 def test_as_many_threads_work_as_before_one_hung(repository: Repository) -> None:

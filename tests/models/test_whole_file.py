@@ -30,3 +30,13 @@ def test_what_a_killed_writer_left_is_written_over(tmp_path: Path) -> None:
         stream.write(b"x")
     assert (tmp_path / "CURRENT").read_bytes() == b"x"
     assert [path.name for path in tmp_path.iterdir()] == ["CURRENT"]
+
+
+def test_a_link_that_somebody_left_is_not_written_through(tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.write_bytes(b"not ours")
+    (tmp_path / ".CURRENT.tmp").symlink_to(other)
+    with whole_file(tmp_path / "CURRENT") as stream:
+        stream.write(b"x")
+    assert other.read_bytes() == b"not ours"
+    assert not (tmp_path / "CURRENT").is_symlink()
