@@ -215,6 +215,11 @@ class Registry:
         candidate = self.candidates.get(name)
         return self._tried(name, candidate) if candidate and candidate.shadows(name, key) else None
 
+    def tried(self, name: str) -> LiveModel | None:
+        """Return the candidate, if it is live, whatever its shares."""
+        candidate = self.candidates.get(name)
+        return self._tried(name, candidate) if candidate else None
+
     def _candidate(self, name: str, key: str) -> LiveModel | None:
         candidate = self.candidates.get(name)
         return self._tried(name, candidate) if candidate and candidate.answers(name, key) else None

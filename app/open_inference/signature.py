@@ -29,12 +29,21 @@ def input_of(manifest: Manifest) -> Spec:
     return _spec(manifest.inputs[0])
 
 
+def takes_alike(manifest: Manifest, other: Manifest) -> bool:
+    """Whether a tensor for one model is the same to another: of its shape, and its token ids the same words."""
+    return input_of(manifest) == input_of(other) and _words_sha256(manifest) == _words_sha256(other)
+
+
 def outputs_of(manifest: Manifest) -> list[Spec]:
     """The outputs of a model, in the order of its manifest; of one that writes, also what it wrote."""
     outputs = [_spec(each) for each in manifest.outputs]
     if manifest.write is not None:
         outputs.append(Spec(TEXTS, BYTES, (VARIABLE, VARIABLE)))
     return outputs
+
+
+def _words_sha256(manifest: Manifest) -> str | None:
+    return None if manifest.tokenize is None else manifest.files[manifest.tokenize.file].sha256
 
 
 def _spec(tensor: TensorSpec) -> Spec:

@@ -1,5 +1,6 @@
 """The Open Inference Protocol, version 2: what clients of other servers speak."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Annotated, Any
 
@@ -24,9 +25,9 @@ from app.open_inference.schemas import (
     ServerReady,
     TensorMetadata,
 )
-from app.open_inference.signature import Spec, input_of, outputs_of
+from app.open_inference.signature import Spec, input_of, outputs_of, takes_alike
 from app.prediction import Answer, Ask
-from app.registry import LiveModel
+from app.registry import LiveModel, Registry
 from app.responding import Raw
 from app.routes.health import readiness_of_all
 from app.routes.intake import Intake, intake
@@ -40,6 +41,7 @@ from models.versions import version_order
 router = APIRouter(prefix="/v2", tags=["open inference"])
 
 EXTENSIONS = ["binary_tensor_data", "classification"]
+FOR_ADMINISTRATORS = ["model_repository"]
 PLATFORMS = {"torchscript": "pytorch_torchscript", "openvino": "openvino"}
 
 ModelPath = Annotated[str, Path(description="Model to ask.")]
@@ -84,9 +86,10 @@ _INFER: dict[str, Any] = {
 
 
 @router.get("", summary="The server, in the protocol's words", responses=_failures(401, 429))
-async def server_metadata() -> ServerMetadata:
+async def server_metadata(service: ServiceOf) -> ServerMetadata:
     """Name, version and extensions."""
-    return ServerMetadata(name="lantern", version=VERSION, extensions=EXTENSIONS)
+    extensions = EXTENSIONS if service.admin_keys is None else EXTENSIONS + FOR_ADMINISTRATORS
+    return ServerMetadata(name="lantern", version=VERSION, extensions=extensions)
 
 
 @router.get("/health/live", summary="The process answers")
@@ -159,12 +162,11 @@ async def infer_with_version(
 async def _infer(request: Request, service: Service, name: str, version: str | None) -> Response:
     with intake(request, service) as taken:
         body = await taken.body()
-        key = routing_key(request) if service.registry.candidates else None
-        model = service.registry.resolve(name, version, key)
-        if key is not None and not _takes_alike(model, service.registry.resolve(name)):
-            # Clients make tensors by the current version's metadata.
-            model, key = service.registry.resolve(name), None
+        key = routing_key(request) if version is None and service.registry.candidates else None
+        model = _addressed(service.registry, name, version, key)
         asked, items = await _read(taken, body, model, service)
+        if key is not None and not _suits_candidate(service.registry.tried(name), model, items):
+            key = None
         if asked is not None and (given_s := timeout_s(asked)) is not None:
             taken.deadline.advance(request.scope["state"]["received_s"] + given_s)
         wanted = wanted_outputs(asked, model.manifest)
@@ -181,7 +183,7 @@ async def _infer(request: Request, service: Service, name: str, version: str | N
         manifest = answer.model.manifest
         state = request.scope["state"]
         state["model"], state["version"], state["items"] = manifest.name, manifest.version, len(items)
-        if answer.model is not model:  # Another version went live meanwhile.
+        if answer.model is not model:  # The candidate, or another version that went live meanwhile.
             wanted = wanted_outputs(asked, manifest)
         outputs = _whole(answer)
         content, length = await taken.work(size_bytes(outputs), partial(write, asked, wanted, manifest, outputs))
@@ -223,8 +225,16 @@ def _metadata(service: Service, model: LiveModel) -> ModelMetadata:
     )
 
 
-def _takes_alike(model: LiveModel, other: LiveModel) -> bool:
-    return input_of(model.manifest) == input_of(other.manifest)
+def _addressed(registry: Registry, name: str, version: str | None, key: str | None) -> LiveModel:
+    """Return the version whose metadata a client went by: not the candidate, though that may answer."""
+    current = registry.live.get(name)
+    return current if key is not None and current is not None else registry.resolve(name, version, key)
+
+
+def _suits_candidate(candidate: LiveModel | None, asked: LiveModel, items: Sequence[Item]) -> bool:
+    """Whether the candidate can answer, or be asked too: what is encoded each model decodes for itself."""
+    prepared = any(item.array is not None for item in items)
+    return candidate is None or not prepared or takes_alike(candidate.manifest, asked.manifest)
 
 
 def _tensor(spec: Spec) -> TensorMetadata:

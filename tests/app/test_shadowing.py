@@ -12,10 +12,12 @@ from torch import Tensor, nn
 from app import shadowing
 from models.candidate import Candidate
 from models.repository import Repository
-from tests.bundles import Always, Shades, decoding, publish, publish_texts, stage
+from models.tokenization import Tokenizer
+from tests.bundles import Always, Mood, Shades, decoding, publish, publish_texts, stage, tokenizer_json
 from tests.images import png
 from tests.open_inference.target import Target
 from tests.servers import Running, process, until
+from training.tokenizing import train_tokenizer
 
 Serve = Callable[..., Running]
 PNG = {"Content-Type": "image/png"}
@@ -151,6 +153,64 @@ def test_a_candidate_of_another_shape_answers_files_and_no_tensors(repository: R
     asked = Target(client, "shades")
     response = asked.infer(asked.request())
     assert (response.status_code, response.json()["model_version"]) == (200, current)
+
+
+def test_a_tensor_for_a_version_is_of_its_shape_whoever_is_tried(repository: Repository, serve: Serve) -> None:
+    publish(repository, "shades", Always(1))
+    tried = publish_beside(repository, Always(2), decode=decoding(size=(4, 4)))
+    repository.set_candidate("shades", tried, 0.0)
+    client = serve().until_ready().client
+    until(lambda: candidate(client)["live"])
+    small = {"name": "images", "datatype": "UINT8", "shape": [1, 1, 4, 4], "data": [0] * 16}
+    response = Target(client, "shades").infer({"inputs": [small]}, f"/versions/{tried}")
+    assert (response.status_code, response.json()["model_version"]) == (200, tried)
+
+
+def test_a_tensor_that_a_candidate_does_not_take_is_not_copied_to_it(repository: Repository, serve: Serve) -> None:
+    publish(repository, "shades", Always(1))
+    tried = publish_beside(repository, Always(1), decode=decoding(size=(4, 4)))
+    repository.set_candidate("shades", tried, 0.0, shadow=1.0)
+    client = serve().until_ready().client
+    until(lambda: candidate(client)["live"])
+    asked = Target(client, "shades")
+    assert asked.infer(asked.request()).status_code == 200
+    ask(client)  # A file, which it takes.
+    told = compared(client, 1)
+    assert (told["agreed"], told["failed"], told["skipped"]) == (1, 0, 0)
+
+
+def test_tokens_go_to_no_candidate_to_which_they_are_other_words(repository: Repository, serve: Serve) -> None:
+    current = publish_texts(repository, "moods").manifest.version
+    rules = train_tokenizer(["film good a", "film bad a bad"], "words", 20, lowercase=True)
+    tried = publish_texts(repository, "moods", Mood(6, 7), rules=rules).manifest.version
+    repository.rollback("moods", current)
+    repository.set_candidate("moods", tried, 1.0)
+    client = serve().until_ready().client
+    until(lambda: candidate(client, "moods")["live"])
+    asked = Target(client, "moods")
+    tokens = Tokenizer(tokenizer_json()).encode("a good film").tolist()
+    as_tokens = {"name": "tokens", "datatype": "INT64", "shape": [1, len(tokens)], "data": tokens}
+    assert asked.infer({"inputs": [as_tokens]}).json()["model_version"] == current
+    # What a text is to each model, it sees to itself.
+    as_text = {"name": "tokens", "datatype": "BYTES", "shape": [1], "data": ["a good film"]}
+    assert asked.infer({"inputs": [as_text]}).json()["model_version"] == tried
+
+
+def test_a_candidate_answers_its_share_while_the_current_version_is_away(
+    repository: Repository, serve: Serve
+) -> None:
+    publish(repository, "shades", Always(1))
+    tried = publish_beside(repository, Always(1))
+    repository.set_candidate("shades", tried, 1.0)
+    running = serve().until_ready()
+    client = running.client
+    until(lambda: candidate(client)["live"])
+    asked = Target(client, "shades")
+    request = asked.request()
+    # As of a version that hung, and is loaded anew.
+    running.service.registry.live.pop("shades")
+    response = asked.infer(request)
+    assert (response.status_code, response.json()["model_version"]) == (200, tried)
 
 
 def test_what_a_candidate_cannot_answer_is_told_and_harms_nobody(repository: Repository, serve: Serve) -> None:
