@@ -94,8 +94,7 @@ def _plain_text(body: bytes, options: Mapping[bytes, bytes], limits: BodyLimits)
 
 
 def _json(body: bytes, _options: Mapping[bytes, bytes], limits: BodyLimits) -> ParsedBody:
-    if sum(body.count(separator) for separator in (b",", b"[", b"{")) > MOST_JSON_VALUES:
-        raise InvalidRequest(f"body: has over {MOST_JSON_VALUES} values; send fewer items at once")
+    check_json_values(body)
     try:
         request = JsonRequest.model_validate_json(body)
     except ValidationError as error:
@@ -136,6 +135,16 @@ def text_item(text: str, limits: BodyLimits) -> Item:
     if len(text) > limits.max_text_chars:
         raise TextTooLong(f"the text has {len(text)} characters; at most {limits.max_text_chars} are allowed")
     return Item("text", text.encode())
+
+
+def check_json_values(body: bytes) -> None:
+    """Refuse JSON that would become more objects than there is reason for, before it is parsed.
+
+    Raises:
+        InvalidRequest: It has too many values.
+    """
+    if sum(body.count(separator) for separator in (b",", b"[", b"{")) > MOST_JSON_VALUES:
+        raise InvalidRequest(f"body: has over {MOST_JSON_VALUES} values; send fewer at once")
 
 
 def check_count(count: int, max_items: int) -> None:

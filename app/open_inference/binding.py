@@ -9,11 +9,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from app.bodies import BodyLimits, check_count, text_item
-from app.errors import InvalidRequest
+from app.errors import InvalidRequest, TextTooLong
 from app.items import Item
 from app.open_inference import elements
 from app.open_inference.datatypes import BYTES, DTYPES
-from app.open_inference.request import Parsed
+from app.open_inference.request import WIDEST_CHAR_BYTES, Parsed
 from app.open_inference.schemas import InputTensor
 from app.open_inference.signature import VARIABLE, Spec
 from models.preprocessing import is_image_file
@@ -89,6 +89,8 @@ def _check_type(tensor: InputTensor, spec: Spec) -> None:
 def _encoded(element: bytes, kind: InputKind, limits: BodyLimits, *, base64: bool) -> Item:
     if kind == "image":
         return Item("image", element, base64=base64)
+    if len(element) > WIDEST_CHAR_BYTES * limits.max_text_chars:
+        raise TextTooLong(f"a text has {len(element)} bytes; {limits.max_text_chars} characters are allowed")
     try:
         return text_item(element.decode(), limits)
     except UnicodeDecodeError:

@@ -108,14 +108,18 @@ def _wanted(
         given = ", ".join(spec.name for spec in specs)
         raise InvalidRequest(f"{where}.name: {output.name[:80]!r} is none of the model's outputs: {given}")
     binary = _flag(output.parameters, "binary_data", f"{where}.parameters")
-    best = output.parameters.get("classification") or None
-    if best is not None and (
-        isinstance(best, bool) or not isinstance(best, int) or best < 0 or not manifest.labels
-    ):
+    return Wanted(specs[index], index, all_binary if binary is None else binary, _best(output, manifest, where))
+
+
+def _best(output: WantedOutput, manifest: Manifest, where: str) -> int | None:
+    count = output.parameters.get("classification")
+    if count is None:
+        return None
+    if isinstance(count, bool) or not isinstance(count, int) or count < 0 or (count and not manifest.labels):
         raise InvalidRequest(
             f"{where}.parameters.classification: is not a number of labels, of a model that has some"
         )
-    return Wanted(specs[index], index, all_binary if binary is None else binary, best)
+    return count or None  # 0 asks for none.
 
 
 def _flag(parameters: dict[str, Any], name: str, where: str) -> bool | None:

@@ -17,6 +17,8 @@ LENGTH_HEADER = "Inference-Header-Content-Length"
 MOST_JSON_VALUES = 2_000_000
 # Most bytes that each of these stands for, once it is an object; seen of CPython 3.11, and rounded up.
 JSON_BYTES = {b",": 40, b"[": 64, b"{": 200, b":": 80, b'"': 30}
+# Of each character of a string, where one is beyond ASCII: CPython gives all of them the room of the widest.
+WIDEST_CHAR_BYTES = 4
 
 
 class Parsed(NamedTuple):
@@ -60,7 +62,9 @@ def json_bytes(body: bytes, length: int) -> int:
         raise BodyTooLarge(
             f"the JSON has {count} values or so; at most {MOST_JSON_VALUES} are allowed: send binary data instead"
         )
-    return sum(bytes_each * counts[mark] for mark, bytes_each in JSON_BYTES.items())
+    text = body[:length]
+    char_bytes = 1 if text.isascii() and b"\\u" not in text else WIDEST_CHAR_BYTES
+    return char_bytes * length + sum(bytes_each * counts[mark] for mark, bytes_each in JSON_BYTES.items())
 
 
 def parse(body: bytes, length: int) -> Parsed:
@@ -90,7 +94,9 @@ def timeout_s(request: InferRequest) -> float | None:
     Raises:
         InvalidRequest: It says something else.
     """
-    timeout_us = request.parameters.get("timeout", 0)
+    timeout_us = request.parameters.get("timeout")
+    if timeout_us is None:
+        return None
     if isinstance(timeout_us, bool) or not isinstance(timeout_us, int) or not 0 <= timeout_us < 2**63:
         raise InvalidRequest("parameters.timeout: is not a whole number of microseconds")
     return timeout_us / 1e6 if timeout_us else None

@@ -17,6 +17,7 @@ from pydantic import (
 # No model has more. A list that is too long is refused before anything in it is looked at.
 MOST_TENSORS = 64
 MOST_DIMENSIONS = 16
+MOST_ID_CHARS = 4_096
 
 Datatype = Literal[
     "BOOL",
@@ -97,7 +98,7 @@ class InferRequest(Part):
     outputs follow the JSON.
     """
 
-    id: StrictStr | None = Field(None, description="Echoed.")
+    id: StrictStr | None = Field(None, max_length=MOST_ID_CHARS, description="Echoed.")
     parameters: Parameters = Field(default_factory=dict)
     inputs: Annotated[list[InputTensor], Field(min_length=1, max_length=MOST_TENSORS)]
     outputs: Annotated[list[WantedOutput], Field(max_length=MOST_TENSORS)] | None = Field(
@@ -178,7 +179,7 @@ class IndexRequest(Part):
 class LoadRequest(Part):
     """How a model is to be loaded; parameters are taken no notice of, but those that would change the model."""
 
-    parameters: dict[str, Any] = Field(default_factory=dict)
+    parameters: Parameters = Field(default_factory=dict)
 
     @field_validator("parameters")
     @classmethod

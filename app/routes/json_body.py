@@ -1,10 +1,12 @@
 """JSON bodies of requests that are few: read within the limits of any body."""
 
+from functools import partial
 from typing import Any, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
 
+from app.bodies import check_json_values
 from app.errors import InvalidRequest, explain
 from app.routes.intake import Intake, intake
 from app.service import Service
@@ -28,8 +30,13 @@ async def read(request: Request, service: Service, kind: type[Asked]) -> Asked:
 async def parsed(taken: Intake, kind: type[Asked]) -> Asked:
     """The same of a request that is taken in."""
     body = await taken.body()
+    return await taken.work(len(body), partial(_parse, body, kind))
+
+
+def _parse(body: bytes, kind: type[Asked]) -> Asked:
+    check_json_values(body)
     try:
-        return await taken.work(len(body), lambda: kind.model_validate_json(body or b"{}"))
+        return kind.model_validate_json(body or b"{}")
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         raise InvalidRequest(explain(first)) from None

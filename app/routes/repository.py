@@ -65,15 +65,16 @@ def _states(service: Service, name: str) -> Iterator[RepositoryModel]:
     if name in registry.unloaded:
         yield RepositoryModel(name=name, state="UNAVAILABLE", reason="unloaded")
         return
-    live = {model.manifest.version for model in registry.versions_of(name)}
-    for version in sorted(live):
-        yield RepositoryModel(name=name, version=version, state="READY")
     refused = {**registry.other_refusals.get(name, {})}
     if (own := registry.refusals.get(name)) is not None:
         refused[own.version or ""] = own
-    for version, refusal in sorted(refused.items()):
-        reason = f"{refusal.error}: {refusal.detail}"
-        yield RepositoryModel(name=name, version=version, state="UNAVAILABLE", reason=reason)
+    reasons = {version: f"{refusal.error}: {refusal.detail}" for version, refusal in refused.items()}
+    live = {model.manifest.version for model in registry.versions_of(name)}
+    for version in sorted(live):
+        # Of one that could not be loaded again, for it is gone, the reason stands with it.
+        yield RepositoryModel(name=name, version=version, state="READY", reason=reasons.get(version, ""))
+    for version in sorted(set(reasons) - live):
+        yield RepositoryModel(name=name, version=version, state="UNAVAILABLE", reason=reasons[version])
     loading = registry.wanted_others.get(name, set()) - live - set(refused)
     for version in sorted(loading):
         yield RepositoryModel(name=name, version=version, state="LOADING")

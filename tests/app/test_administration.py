@@ -283,6 +283,28 @@ def test_a_model_that_cannot_be_loaded_says_why(
     assert "FileCorrupt" in reason
 
 
+def test_a_version_that_serves_and_is_gone_stands_in_the_index_once(
+    client: httpx.Client, repository: Repository, versions: tuple[str, str]
+) -> None:
+    (repository.root / "shades" / versions[0]).rename(repository.root / "gone")
+    until(lambda: index(client)[0][3] != "")
+    ((name, version, state, reason),) = index(client)
+    assert (name, version, state) == ("shades", versions[0], "READY")
+    assert "VersionNotFound" in reason
+
+
+def test_the_server_says_that_models_may_be_loaded(client: httpx.Client, shades: Repository, serve: Serve) -> None:
+    assert "model_repository" in client.get("/v2").json()["extensions"]
+    assert "model_repository" not in serve().until_ready().client.get("/v2").json()["extensions"]
+
+
+@pytest.mark.parametrize("body", [b'{"x": [' + b"[0]," * 60_000 + b"0]}", b"{" + b'"1":0,' * 101_000 + b'"1":0}'])
+def test_json_of_more_values_than_anyone_needs_is_refused_unread(client: httpx.Client, body: bytes) -> None:
+    response = client.put("/admin/models/shades/candidate", content=body, headers=ADMIN)
+    assert response.status_code == 422
+    assert "values" in response.json()["detail"]
+
+
 def test_a_directory_that_cannot_be_written_says_so(
     client: httpx.Client, repository: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:

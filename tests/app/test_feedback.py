@@ -54,6 +54,12 @@ def test_a_correction_is_stored_with_its_input(client: httpx.Client, file: Path)
     assert (of_moods.answer, of_moods.content) == ("bad", b"a good film")
 
 
+def test_json_of_more_values_than_anyone_needs_is_refused_unread(client: httpx.Client) -> None:
+    response = client.post("/feedback", content=b'{"x": [' + b"[0]," * 60_000 + b"0]}")
+    assert response.status_code == 422
+    assert "values" in response.json()["detail"]
+
+
 def test_without_its_input_it_is_kept_and_nothing_to_learn_from(client: httpx.Client, file: Path) -> None:
     correct(client)
     assert corrections(file, "shades") == []

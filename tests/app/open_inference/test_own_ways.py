@@ -1,10 +1,12 @@
 """What this service adds to the Open Inference Protocol's letter: encoded inputs, labels, limits and deadlines."""
 
 import base64
+import gzip
 import json
 import math
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,9 @@ import torch
 from PIL import Image
 
 from app.api_keys import line_of, new_key
+from app.inference import LoadedModel
+from app.service import Service
+from models.bundle import Bundle
 from models.repository import Repository
 from models.tokenization import Tokenizer
 from models.torchscript_graph import TorchScriptGraph
@@ -159,7 +164,7 @@ def test_labels_are_told_by_the_classification_extension(shades_target: Target) 
     assert outputs(shades_target.infer(everything))["scores"].shape == (1, 3)
 
 
-@pytest.mark.parametrize("count", [-1, 1.5, "2", True, [1]])
+@pytest.mark.parametrize("count", [-1, 1.5, "2", True, [1], False, "", [], {}, 0.0])
 def test_a_number_of_labels_that_is_none_is_refused(shades_target: Target, count: object) -> None:
     asked = [{"name": "scores", "parameters": {"classification": count}}]
     assert "classification" in error(shades_target.infer(shades_target.request(outputs=asked)), 400)
@@ -233,6 +238,10 @@ def test_more_json_than_can_be_held_is_refused_before_it_is_read(shades: Reposit
     assert "binary data" in error(asked.infer_text(b"[" + b"1," * 2_000_001 + b"1]"), 413)
     little = target(serve(max_body_bytes=100_000, max_buffered_bytes=100_000).until_ready())
     assert "memory" in error(little.infer_text(b"[" + b"1," * 20_000 + b"1]"), 413)
+    # One character of four bytes, and each of the others takes as many.
+    wide = json.dumps({"id": "x" * 30_000 + "\N{GRINNING FACE}"}, ensure_ascii=False)
+    assert "memory" in error(little.infer_text(wide.encode()), 413)
+    assert "memory" not in error(little.infer_text(json.dumps({"id": "x" * 30_000}).encode()), 400)
 
 
 def test_a_list_of_nothing_but_faults_is_given_up_at_the_first(shades_target: Target) -> None:
@@ -251,7 +260,13 @@ def test_a_timeout_that_is_none_is_named(shades_target: Target, timeout_us: obje
 def test_a_timeout_is_the_requests_deadline(shades_target: Target) -> None:
     response = shades_target.infer(shades_target.request(parameters={"timeout": 1}))
     assert response.status_code in (503, 504)
-    assert shades_target.infer(shades_target.request(parameters={"timeout": 0})).status_code == 200
+    for none in (0, None):
+        assert shades_target.infer(shades_target.request(parameters={"timeout": none})).status_code == 200
+
+
+def test_an_id_is_not_as_long_as_one_likes(shades_target: Target) -> None:
+    assert shades_target.infer(shades_target.request(id="x" * 4_096)).json()["id"] == "x" * 4_096
+    assert "id" in error(shades_target.infer(shades_target.request(id="x" * 4_097)), 400)
 
 
 def test_a_deadline_that_passes_while_a_model_runs_is_told(shades: Repository, serve: Serve) -> None:
@@ -301,6 +316,49 @@ def test_a_service_that_leaves_says_so(shades: Repository, serve: Serve) -> None
     assert "about to stop" in error(asked.client.get("/v2/models/shades/ready"), 503)
     assert "about to stop" in error(asked.infer(asked.request()), 503)
     assert asked.client.get("/v2/health/live").json() == {"live": True}
+
+
+def test_a_model_that_is_being_loaded_says_when_to_come_back(
+    shades: Repository, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load, begin = Service._load, threading.Event()
+
+    def load_later(service: Service, bundle: Bundle) -> LoadedModel:
+        begin.wait()
+        return load(service, bundle)
+
+    monkeypatch.setattr(Service, "_load", load_later)
+    running = serve()
+    until(lambda: "shades" in running.service.registry.names)
+    tensor = {"name": "images", "datatype": "UINT8", "shape": [1, 1, 8, 8], "data": [0] * 64}
+    try:
+        for method, path in (("GET", ""), ("GET", "/ready"), ("POST", "/infer")):
+            body = {"inputs": [tensor]} if method == "POST" else None
+            response = running.client.request(method, f"/v2/models/shades{path}", json=body)
+            assert "is being loaded" in error(response, 503)
+            assert int(response.headers["retry-after"]) > 0
+    finally:
+        begin.set()
+    asked = target(running.until_ready())
+    assert asked.infer({"inputs": [tensor]}).status_code == 200
+
+
+def test_another_method_says_which_there_are(shades_target: Target) -> None:
+    for method, what, allowed in (("GET", "/infer", {"POST"}), ("POST", "/ready", {"GET"})):
+        response = shades_target.client.request(method, f"/v2/models/shades{what}")
+        assert error(response, 405)
+        assert set(response.headers["allow"].split(", ")) >= allowed
+
+
+def test_a_body_that_unpacks_to_too_much_or_to_nothing_is_refused(shades: Repository, serve: Serve) -> None:
+    asked = target(serve(max_body_bytes=100_000).until_ready())
+    headers = {"Content-Encoding": "gzip", "Content-Type": "application/json"}
+    infer = partial(asked.client.post, "/v2/models/shades/infer", headers=headers)
+    assert "100000 bytes" in error(infer(content=gzip.compress(b" " * 100_001)), 413)
+    assert "gzip" in error(infer(content=b"no gzip"), 400)
+    whole = gzip.compress(json.dumps(asked.request()).encode())
+    assert infer(content=whole).status_code == 200
+    assert "gzip" in error(infer(content=whole[:-9]), 400)
 
 
 def test_a_service_without_models_is_live_and_not_ready(serve: Serve) -> None:
