@@ -14,6 +14,7 @@ from app.rate_limit import RateLimiter
 OPEN_PATHS = frozenset({"/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready"})
 # A host has a whole network of this size to choose its IPv6 addresses from (RFC 6177).
 IPV6_HOST_BITS = 64
+NO_ADDRESS = "no address"
 
 
 class AccessMiddleware:
@@ -46,12 +47,12 @@ class AccessMiddleware:
         await self._app(scope, receive, send)
 
     def _check(self, request: Request) -> None:
-        client = _host(request)
+        caller = None
         if self._keys is not None:
-            client = request.state.caller = _identify(request.scope, self._keys, self._admin_keys)
+            caller = request.state.caller = _identify(request.scope, self._keys, self._admin_keys)
         if self._limiter is None:
             return
-        wait_s = self._limiter.ask(client)
+        wait_s = self._limiter.ask(caller or _host(request))
         if wait_s:
             raise RateLimited("too many requests of this client; wait as Retry-After says", wait_s)
 
@@ -70,7 +71,15 @@ def _identify(scope: Scope, keys: ApiKeys, admin_keys: ApiKeys | None) -> str:
 
 
 def _host(request: Request) -> str:
+    """Return where a request is from: its IPv4 address, or the network of its IPv6 one.
+
+    A proxy says it, and may hand on whatever it was told: all that is no address is one client.
+    """
     host = request.client.host if request.client else ""
-    if ":" not in host:
-        return host
-    return str(ipaddress.ip_network((host.partition("%")[0], IPV6_HOST_BITS), strict=False))
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return NO_ADDRESS
+    if isinstance(address, ipaddress.IPv4Address):
+        return str(address)
+    return str(address.ipv4_mapped or ipaddress.ip_network((address, IPV6_HOST_BITS), strict=False))

@@ -64,6 +64,8 @@ class Server(uvicorn.Server):
                 access_log=False,
                 server_header=False,
                 headers=HEADERS,
+                # uvicorn would believe whoever is on the same machine, named or not.
+                proxy_headers=bool(os.environ.get("FORWARDED_ALLOW_IPS")),
                 # It would take connections from the protocol that counts them, where a library for it is found.
                 ws="none",
                 timeout_graceful_shutdown=LAST_BYTES_S,

@@ -1,6 +1,6 @@
 """Is the process there, and should traffic come."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Literal
 
 from fastapi import APIRouter, Response
@@ -69,6 +69,8 @@ def _detail(service: Service, status: str) -> str | None:
         return None
     if service.registry.live and service.registry.looked:
         return f"not live: {', '.join(sorted(service.registry.missing))}"
+    if service.registry.trouble is not None and service.keys is not None:
+        return "the models directory cannot be read; the log says why"
     return service.registry.why_nothing_is_live()
 
 
@@ -78,7 +80,14 @@ def _models(service: Service) -> dict[str, ModelReadiness]:
         name: ModelReadiness(
             ready=name in registry.live,
             version=registry.live[name].manifest.version if name in registry.live else None,
-            refused=refused(registry.refusals.get(name)),
+            refused=refused(_told_to_anyone(service, registry.refusals.get(name))),
         )
         for name in sorted(registry.names)
     }
+
+
+def _told_to_anyone(service: Service, refusal: Refusal | None) -> Refusal | None:
+    """Leave out what only holders of a key are to read: paths, or what a model says of its golden examples."""
+    if refusal is None or service.keys is None:
+        return refusal
+    return replace(refusal, detail="GET /models says why, to whoever has a key")

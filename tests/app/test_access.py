@@ -4,6 +4,7 @@ import logging
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -153,6 +154,33 @@ def test_a_client_must_have_a_name_that_fits_a_line(file: Path) -> None:
     assert "no key was made" in done.stderr
 
 
+def test_without_a_key_health_says_that_a_version_is_refused_and_not_why(
+    shades: Repository, serve: Serve, file: Path
+) -> None:
+    key = {"X-API-Key": add(file, "mobile")}
+    client = serve(api_keys_file=file).until_ready().client
+    (shades.root / "shades/CURRENT").write_text("damaged")
+    until(lambda: client.get("/health/ready").json()["models"]["shades"]["refused"] is not None)
+    refused = client.get("/health/ready").json()["models"]["shades"]["refused"]
+    assert refused["error"] == "CurrentInvalid"
+    assert "CURRENT" not in refused["detail"]
+    assert "CURRENT" in client.get("/models/shades", headers=key).json()["refused"]["detail"]
+
+
+def test_without_a_key_health_does_not_say_where_the_models_are(tmp_path: Path, serve: Serve, file: Path) -> None:
+    add(file, "mobile")
+    root = tmp_path / "no-directory"
+    root.write_text("")
+    for settings in ({}, {"api_keys_file": file}):
+        client = serve(models_dir=root, **settings).client
+        until(partial(_says, client, "cannot be read"))
+        assert _says(client, str(root)) == (settings == {})
+
+
+def _says(client: httpx.Client, text: str) -> bool:
+    return text in client.get("/health/ready").text
+
+
 def test_a_client_over_its_rate_is_refused_and_told_when_to_come_back(shades: Repository, serve: Serve) -> None:
     client = serve(rate_limit_per_s=0.1, rate_limit_burst=2).until_ready().client
     for _ in range(2):
@@ -162,6 +190,37 @@ def test_a_client_over_its_rate_is_refused_and_told_when_to_come_back(shades: Re
     assert 9 <= int(response.headers["retry-after"]) <= 10
     for path in OPEN:
         assert client.get(path).status_code == 200
+
+
+def forwarded(client: httpx.Client, *hosts: str) -> list[int]:
+    return [client.get("/models", headers={"X-Forwarded-For": host}).status_code for host in hosts]
+
+
+def test_whom_a_request_was_forwarded_for_is_believed_of_nobody_unnamed(shades: Repository, serve: Serve) -> None:
+    client = serve(rate_limit_per_s=0.01, rate_limit_burst=1).until_ready().client
+    assert forwarded(client, "192.0.2.1", "192.0.2.2") == [200, 429]
+
+
+def test_a_proxy_that_is_named_tells_clients_apart(
+    shades: Repository, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORWARDED_ALLOW_IPS", "127.0.0.1")
+    client = serve(rate_limit_per_s=0.01, rate_limit_burst=1).until_ready().client
+    assert forwarded(client, "192.0.2.1", "192.0.2.2", "192.0.2.1") == [200, 200, 429]
+    # IPv4 in the clothes of IPv6 is the same client; of IPv6 a whole network is one.
+    assert forwarded(client, "::ffff:192.0.2.1", "::ffff:192.0.2.3") == [429, 200]
+    assert forwarded(client, "2001:db8::1", "2001:db8::2", "2001:db8:0:1::1") == [200, 429, 200]
+    # Whatever is no address is one client more.
+    assert forwarded(client, "a:b", "nobody", "x" * 10_000, "1:2:3") == [200, 429, 429, 429]
+
+
+def test_with_keys_no_address_is_looked_at(
+    shades: Repository, serve: Serve, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORWARDED_ALLOW_IPS", "127.0.0.1")
+    add(file, "mobile")
+    client = serve(api_keys_file=file).until_ready().client
+    assert forwarded(client, "a:b") == [401]
 
 
 def test_with_keys_the_limit_is_a_key_holders_and_not_an_addresss(
