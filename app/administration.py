@@ -77,10 +77,10 @@ class Administration:
         """
         self._reloader.retry(name)
         version = await self.change(caller, name, what, call)
-        now = await self._call(lambda repository: repository.current(name))
-        if now.version != version:
-            raise Refused(f"{name} {now.version} was made the current version meanwhile, and not {version}")
-        await self._in_force(name, self._reloader.settled(name, version))
+        await self._in_force(name, self._until_settled(name, version))
+        now = await self._current_version(name)
+        if now != version:
+            raise Refused(f"{name} {now} was made the current version meanwhile, and not {version}")
         self._check_loaded(name, version)
 
     async def load(self, caller: str, name: str) -> None:
@@ -125,6 +125,18 @@ class Administration:
         except OSError as error:
             kind = StorageFull if error.errno in NO_ROOM else Refused
             raise kind(f"the models directory cannot be changed: {error.strerror}") from error
+
+    async def _until_settled(self, name: str, version: str) -> None:
+        """Wait until a version is live or refused here, or another became the current one."""
+        while True:
+            news = self._reloader.news
+            if self._reloader.has_settled(name, version) or await self._current_version(name) != version:
+                return
+            await news.wait()
+
+    async def _current_version(self, name: str) -> str:
+        current = await self._call(lambda repository: repository.current(name))
+        return current.version
 
     async def _in_force(self, name: str, waiting: Coroutine[Any, Any, None]) -> None:
         """Wait for something that goes on if nobody waits for it any more."""

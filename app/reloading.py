@@ -114,12 +114,18 @@ class Reloader:
         """Try at the next look what could not be loaded, however lately that was tried."""
         self._forget_failure(name)
 
-    async def settled(self, name: str, version: str | None = None) -> None:
-        """Wait until a version of a model, or any if none is named, is live or refused, or the model unloaded."""
-        while not self._has_settled(name, version):
+    @property
+    def news(self) -> asyncio.Event:
+        """Set once what has settled may be otherwise; then there is another."""
+        return self._news
+
+    async def settled(self, name: str) -> None:
+        """Wait until any version of a model is live or refused, or the model unloaded."""
+        while not self.has_settled(name):
             await self._news.wait()
 
-    def _has_settled(self, name: str, version: str | None) -> bool:
+    def has_settled(self, name: str, version: str | None = None) -> bool:
+        """Whether a version of a model, or any if none is named, is live or refused, or the model unloaded."""
         if name in self._registry.unloaded:
             return True
         live, refusal = self._registry.live.get(name), self._registry.refusals.get(name)
@@ -309,7 +315,8 @@ class Reloader:
     def _keep(self, name: str, current: Current) -> None:
         self._forget_failure(name)
         if self._consent is not None:
-            self._held.pop(name, None)
+            if self._held.pop(name, None) is not None:
+                self._tell_news()
             self._consent.stand(name, current)
 
     def _is_held(self, name: str, current: Current) -> bool:

@@ -102,7 +102,7 @@ class Settings(BaseSettings):
         "0: never.",
     )
     load_timeout_s: float = Field(
-        600,
+        1_800,
         ge=0,
         le=86_400,
         description="A version that takes longer to verify, load and warm up is refused; 0: none is.",

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import httpx
 import pytest
@@ -254,6 +255,27 @@ def test_administrators_who_differ_are_all_answered_at_once(
     assert all("meanwhile" in answer.text for answer in answers if answer.status_code != 200)
     call(client, "POST", "/v2/repository/models/shades/load")
     assert ask(client).json()["version"] in versions
+
+
+def test_a_rollback_that_is_overtaken_while_others_are_waited_for_says_so(
+    repository: Repository, versions: tuple[str, str], serve: Serve, admin_keys: Path
+) -> None:
+    serving, other = versions
+    running = serve(admin_keys_file=admin_keys, request_timeout_s=20).until_ready()
+    reloader = running.service.reloader
+    served = repository.current("shades")
+    # As of several worker processes, of which the others never are so far.
+    reloader._consent = Mock(served=lambda _: served)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(
+            running.client.post, "/admin/models/shades/rollback", json={"version": other}, headers=ADMIN
+        )
+        until(lambda: "shades" in reloader._held)
+        call(running.client, "POST", "/admin/models/shades/rollback", {"version": serving})
+        answer = first.result()
+    assert answer.status_code == 409
+    assert "meanwhile" in answer.text
+    assert not running.service.administration._looks
 
 
 @pytest.mark.parametrize("name", ["nobody", "NO", "..%2Fshades"])
