@@ -8,6 +8,8 @@ import asyncio
 import errno
 import logging
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from functools import partial
 from typing import Any, TypeVar
 
 import models.errors
@@ -20,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
+# Of what is in force already, how long an answer waits for the rest to be seen to.
+SHORTLY_S = 1.0
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
@@ -40,7 +44,14 @@ class Administration:
         self._patience_s = patience_s
         self._looks: set[asyncio.Task[None]] = set()
 
-    async def change(self, caller: str, name: str, what: str, call: Callable[[Repository], Result]) -> Result:
+    async def change(
+        self,
+        caller: str,
+        name: str,
+        what: str,
+        call: Callable[[Repository], Result],
+        is_in_force: Callable[[Result], bool] = lambda _: False,
+    ) -> Result:
         """Make a change, and look at the repository anew.
 
         Args:
@@ -48,6 +59,7 @@ class Administration:
             name: The model's.
             what: It does, for the log.
             call: Does it.
+            is_in_force: Whether it needs no load, and so need not wait for what is being loaded.
 
         Raises:
             ModelNotFound, VersionNotFound: There is no such thing.
@@ -57,8 +69,17 @@ class Administration:
         """
         result = await self._call(call)
         logger.info("%s had %s: %s", caller, name, what)
-        await self._in_force(name, self._reloader.look())
+        await self._reloader.heed(name)
+        if is_in_force(result):
+            await self._look_shortly()
+        else:
+            await self._in_force(name, self._reloader.look())
         return result
+
+    async def try_version(self, caller: str, name: str, what: str, call: Callable[[Repository], None]) -> None:
+        """Have a version tried, also one that hung or could not be loaded; arguments and errors as `change`."""
+        self._reloader.retry(name)
+        await self.change(caller, name, what, call)
 
     async def make_current(self, caller: str, name: str, what: str, call: Callable[[Repository], str]) -> None:
         """Make a change that makes a version the current one, and wait until that answers here.
@@ -76,7 +97,7 @@ class Administration:
             Refused: Somebody else made another version the current one meanwhile.
         """
         self._reloader.retry(name)
-        version = await self.change(caller, name, what, call)
+        version = await self.change(caller, name, what, call, partial(self._serves, name))
         await self._in_force(name, self._until_settled(name, version))
         now = await self._current_version(name)
         if now != version:
@@ -111,7 +132,29 @@ class Administration:
             Refused: The repository does not take it.
             ModelNotReady: It is not in force yet.
         """
-        await self.change(caller, name, "unload", lambda repository: repository.unload(name))
+        await self.change(
+            caller,
+            name,
+            "unload",
+            lambda repository: repository.unload(name),
+            lambda _: name in self._registry.unloaded,
+        )
+
+    async def stop(self, caller: str, name: str) -> None:
+        """Try no version of a model any more; what the candidate admitted is still answered.
+
+        Raises:
+            ModelNotFound: It is not there.
+            Refused: No version is tried, or the repository does not take it.
+            ModelNotReady: It is not in force yet.
+        """
+        await self.change(
+            caller,
+            name,
+            "try no more",
+            lambda repository: repository.drop_candidate(name),
+            lambda _: name not in self._registry.candidates,
+        )
 
     async def _call(self, call: Callable[[Repository], Result]) -> Result:
         try:
@@ -138,13 +181,25 @@ class Administration:
         current = await self._call(lambda repository: repository.current(name))
         return current.version
 
-    async def _in_force(self, name: str, waiting: Coroutine[Any, Any, None]) -> None:
-        """Wait for something that goes on if nobody waits for it any more."""
+    def _serves(self, name: str, version: str) -> bool:
+        live = self._registry.live.get(name)
+        return live is not None and live.manifest.version == version
+
+    async def _look_shortly(self) -> None:
+        """Look for what else follows from a change; where something is being loaded, that has to wait."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(self._begin(self._reloader.look())), SHORTLY_S)
+
+    def _begin(self, waiting: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Begin something that goes on if nobody waits for it any more."""
         task = asyncio.create_task(waiting)
         self._looks.add(task)
         task.add_done_callback(self._looks.discard)
+        return task
+
+    async def _in_force(self, name: str, waiting: Coroutine[Any, Any, None]) -> None:
         try:
-            await asyncio.wait_for(asyncio.shield(task), self._patience_s)
+            await asyncio.wait_for(asyncio.shield(self._begin(waiting)), self._patience_s)
         except TimeoutError:
             detail = f"{name}: the change is made, and will be in force once what is loaded now is there"
             raise ModelNotReady(detail, LOADING_RETRY_AFTER_S) from None

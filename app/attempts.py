@@ -36,6 +36,10 @@ class Attempts:
         wait_s = min(LONGEST_RETRY_S, 2 * before.wait_s) if before and again else FIRST_RETRY_S
         self._failed[key] = _Attempt(wanted, wait_s, time.monotonic() + wait_s)
 
+    def forget_all(self, begins: str) -> None:
+        """Take note that everything whose key begins so may be tried."""
+        self._failed = {key: failed for key, failed in self._failed.items() if not key.startswith(begins)}
+
     def forget(self, key: str) -> None:
         """Take note that nothing is wrong any more."""
         self._failed.pop(key, None)

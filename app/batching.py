@@ -132,6 +132,11 @@ class Batcher:
         return len(self._running)
 
     @property
+    def waiting(self) -> int:
+        """Items admitted that no batch has taken up; on the event loop."""
+        return len(self._open) - sum(len(self._open.intersection(batch.tickets)) for batch in self._running)
+
+    @property
     def wait_s(self) -> float:
         """Seconds until what is admitted now is expected to be begun."""
         return self._crew.wait_s(self._clock(), light=self.light and self._decodes_lightly)

@@ -65,9 +65,30 @@ class Companions:
             {tried.version} if tried else set()
         )
 
+    async def heed(self, name: str) -> None:
+        """Take over that a candidate is tried no more, or on another share: that needs no load."""
+        before = self._registry.candidates.get(name)
+        if before is None:
+            return
+        try:
+            candidate = await self._loader.run(lambda: self._loader.repository.candidate(name))
+        except ModelsError:  # The next look tells.
+            return
+        if candidate is None:
+            goes_on = await self._is_about_to_be_current(name)
+        else:
+            goes_on = candidate.version != before.version
+        if not goes_on:
+            self._try(name, candidate)
+
     def forget(self, name: str) -> None:
-        """Try nothing of a model any more."""
+        """Try nothing of a model any more, and whatever comes back of it as if for the first time."""
         self._try(name, None)
+        self.retry(name)
+
+    def retry(self, name: str) -> None:
+        """Load at the next look what could not be loaded, however lately that was tried."""
+        self._attempts.forget_all(f"{name}/")
 
     def end_trial(self, name: str, version: str) -> None:
         """Note that a version is current now, and so is no candidate any more."""
@@ -96,10 +117,15 @@ class Companions:
             await self._load(name, version)
 
     def withdraw(self, model: LiveModel) -> None:
-        """Take out a version that hangs; it is loaded anew like one that could not be loaded."""
+        """Take out a version that hangs; it is loaded anew like one that could not be loaded, but a candidate.
+
+        That has shown what it had to: to try it on would cost a thread each time.
+        """
         name, version = model.manifest.name, model.manifest.version
+        candidate = self._registry.candidates.get(name)
+        is_tried = candidate is not None and candidate.version == version
         self._registry.take_other(name, version)
-        self._refuse(name, version, ModelHung.of(name, version))
+        self._refuse(name, version, ModelHung.of(name, version, again=not is_tried), for_good=is_tried)
 
     def keep_or_drain(self, model: LiveModel) -> None:
         """See to a version that was the current one until now."""
@@ -148,6 +174,10 @@ class Companions:
         except Exception as error:
             self._refuse(name, version, error)
             return
+        await self.find_wanted(name)
+        if version not in self._registry.wanted_others.get(name, ()) or name in self._registry.unloaded:
+            logger.info("%s %s is loaded and wanted no more", name, version)
+            return
         self._attempts.forget(key)
         self._registry.other_refusals.get(name, {}).pop(version, None)
         self._registry.add_other(self._enliven(loaded))
@@ -160,8 +190,9 @@ class Companions:
             return version
         return Current(version, candidate.manifest_sha256)
 
-    def _refuse(self, name: str, version: str, error: Exception) -> None:
-        self._attempts.note(f"{name}/{version}", version, for_good=isinstance(error, LoadTimedOut))
+    def _refuse(self, name: str, version: str, error: Exception, *, for_good: bool = False) -> None:
+        for_good = for_good or isinstance(error, LoadTimedOut)
+        self._attempts.note(f"{name}/{version}", version, for_good=for_good)
         self._registry.other_refusals.setdefault(name, {})[version] = Refusal.of(version, error)
         self._metrics.loads.labels(name, "refused").inc()
         trace = None if isinstance(error, ModelsError) else error

@@ -33,9 +33,10 @@ class ModelHung(BundleError):
     """A batch of the model did not come back."""
 
     @classmethod
-    def of(cls, name: str, version: str) -> Self:
-        """Say of which."""
-        return cls(f"{name} {version} hung; it is loaded anew")
+    def of(cls, name: str, version: str, *, again: bool = True) -> Self:
+        """Say of which, and whether it is given another try."""
+        follows = "it is loaded anew" if again else "it is tried no more, until an administrator says so"
+        return cls(f"{name} {version} hung; {follows}")
 
 
 @dataclass(frozen=True)

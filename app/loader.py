@@ -1,6 +1,7 @@
-"""The thread on which the repository is read, and versions are verified, loaded and warmed up.
+"""The threads on which the repository is read, and versions are verified, loaded and warmed up.
 
-A version that does not come back from that is left to itself, with its thread: others wait for no such.
+One reads, and never waits for what the other loads. A version that does not come back from loading is left to
+itself, with its thread: others wait for no such.
 """
 
 import asyncio
@@ -44,7 +45,8 @@ class Loader:
         self._load = load
         self._metrics = metrics
         self._longest_s = longest_s
-        self._thread = _thread()
+        self._reader = _thread("look")
+        self._thread = _thread("load")
 
     async def load(self, name: str, version: str | Current) -> LoadedModel:
         """Verify, load and warm up a version.
@@ -56,7 +58,10 @@ class Loader:
         start_s = time.monotonic()
         try:
             loaded = await asyncio.wait_for(
-                self.run(lambda: self._load(self.repository.open(name, version))), self._longest_s
+                asyncio.get_running_loop().run_in_executor(
+                    self._thread, lambda: self._load(self.repository.open(name, version))
+                ),
+                self._longest_s,
             )
         except TimeoutError:
             self._replace_thread()
@@ -74,18 +79,19 @@ class Loader:
         return await self.run(lambda: self.repository.is_signed(name, version))
 
     async def run(self, call: Callable[[], Result]) -> Result:
-        """Have something done there: the repository may be on a slow disk, and the event loop waits for none."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+        """Have the repository read: it may be on a slow disk, and the event loop waits for none."""
+        return await asyncio.get_running_loop().run_in_executor(self._reader, call)
 
     def _replace_thread(self) -> None:
         # No thread can be ended from outside; what still comes of this one nobody takes.
         self._thread.shutdown(wait=False)
-        self._thread = _thread()
+        self._thread = _thread("load")
 
     def close(self) -> None:
         """Take up no further load; one in progress ends on its own."""
+        self._reader.shutdown(wait=False, cancel_futures=True)
         self._thread.shutdown(wait=False, cancel_futures=True)
 
 
-def _thread() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(1, thread_name_prefix="load")
+def _thread(name: str) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(1, thread_name_prefix=name)

@@ -100,6 +100,13 @@ class Reloader:
 
     async def watch(self, interval_s: float) -> None:
         """Look once, and then every `interval_s` seconds, or when there is a reason; 0: only then."""
+        heeding = asyncio.create_task(self._heed_while_loading(interval_s))
+        try:
+            await self._look_on(interval_s)
+        finally:
+            heeding.cancel()
+
+    async def _look_on(self, interval_s: float) -> None:
         while True:
             self._behind.clear()
             try:
@@ -110,9 +117,45 @@ class Reloader:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._behind.wait(), interval_s or None)
 
+    async def _heed_while_loading(self, interval_s: float) -> None:
+        while interval_s:
+            await asyncio.sleep(interval_s)
+            if not self._looking.locked():
+                continue
+            for name in sorted(self._registry.names - self._registry.unloaded):
+                try:
+                    await self.heed(name)
+                except Exception:
+                    logger.exception("what is said of %s could not be heeded", name)
+
+    async def heed(self, name: str) -> None:
+        """Take over what needs no load, though something is being loaded: what is to end ends now.
+
+        A model is unloaded, a candidate is stopped or gets another share, and a version that is live already
+        becomes the current one.
+        """
+        repository = self._loader.repository
+        if await self._loader.run(lambda: repository.unloaded([name])):
+            self._registry.unloaded = self._registry.unloaded | {name}
+            self._take_out(name)
+            return
+        await self._companions.heed(name)
+        if self._consent is None:
+            await self._heed_current(name)
+
+    async def _heed_current(self, name: str) -> None:
+        try:
+            current = await self._loader.run(lambda: self._loader.repository.current(name))
+        except ModelsError:  # The next look tells.
+            return
+        loaded = self._companion(name, current)
+        if loaded is not None and name not in self._registry.unloaded:
+            self._go_live(name, loaded)
+
     def retry(self, name: str) -> None:
         """Try at the next look what could not be loaded, however lately that was tried."""
         self._forget_failure(name)
+        self._companions.retry(name)
 
     @property
     def news(self) -> asyncio.Event:
@@ -148,6 +191,8 @@ class Reloader:
         self._held = {name: held for name, held in self._held.items() if name in serving}
         current: dict[str, Current | None] = {}
         for name in sorted(self._registry.names - self._registry.unloaded):
+            if name in self._registry.unloaded:  # While those before it were loaded.
+                continue
             await self._companions.find_wanted(name)
             current[name] = await self._bring_up_to_date(name)
         self._registry.looked = True
@@ -252,16 +297,37 @@ class Reloader:
                 return current
             if self._is_held(name, current) or not await self._is_due(name, current):
                 return current
+            if self._is_live(name, current):  # It was heeded meanwhile.
+                return current
             loaded = self._companion(name, current) or await self._loader.load(name, current)
         except Exception as error:
             if self._attempts.is_due(name, current):
                 self._refuse(name, current, error)
             return current
-        if self._consent is None:
-            self._go_live(name, loaded)
-        elif self._attempts.is_due(name, current):  # Nobody refused it meanwhile.
-            await self._go_live_with_others(name, Held(current, loaded), self._consent)
+        await self._take_up(name, Held(current, loaded))
         return current
+
+    async def _take_up(self, name: str, held: Held) -> None:
+        """Have a version that is loaded go live, if it is to by now."""
+        took_a_load = self._companion(name, held.current) is not held.loaded
+        if took_a_load and await self._is_outdated(name, held.current):
+            logger.info("%s %s is loaded and wanted no more", name, held.current.version)
+        elif self._consent is None:
+            self._go_live(name, held.loaded)
+        elif self._attempts.is_due(name, held.current):  # Nobody refused it meanwhile.
+            await self._go_live_with_others(name, held, self._consent)
+
+    async def _is_outdated(self, name: str, loaded: Current) -> bool:
+        """Whether a version is not to be served now that it is loaded.
+
+        The model was unloaded, or rolled back to what is live. For a newer version alone it is not: that has yet
+        to be loaded, and while versions are published faster than that none would ever be served.
+        """
+        try:
+            wanted = await self._wanted(name)
+        except ModelsError:  # The next look tells.
+            return name in self._registry.unloaded
+        return name in self._registry.unloaded or (wanted != loaded and self._is_live(name, wanted))
 
     async def _is_due(self, name: str, current: Current) -> bool:
         """Whether to try a version: at once what is new, or signed by now, and after a while what failed."""
@@ -277,6 +343,7 @@ class Reloader:
     def _take_out(self, name: str) -> None:
         self._companions.forget(name)
         self._attempts.forget(name)
+        self._held.pop(name, None)
         self._taken_out.add(name)
         for model in self._registry.take_all(name):
             self._metrics.live.remove(name, model.manifest.version)

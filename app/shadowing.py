@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from app.batching import Batcher
 from app.errors import ServingError
 from app.items import Item
 from app.metrics import Metrics
@@ -28,6 +29,9 @@ MOST_WAITING = 64
 MOST_BYTES = 16_000_000
 # What waits longer than this has others that wait with it.
 MOST_WAIT_S = 0.05
+# A copy waits for a moment in which nobody else waits; looked for so often, and for so long.
+QUIET_WITHIN_S = 1.0
+LOOK_INTERVAL_S = 0.01
 # A candidate that takes longer fails.
 PATIENCE_S = 30.0
 
@@ -63,6 +67,8 @@ class Shadowing:
         self._waiting: deque[Copy] = deque()
         self._held_bytes = 0
         self._working: asyncio.Task[None] | None = None
+        # Of a candidate that did not answer in time, and may hold a thread for it.
+        self._overdue: Batcher | None = None
 
     def follow(
         self,
@@ -119,7 +125,7 @@ class Shadowing:
 
     async def _compare(self, copy: Copy) -> None:
         batcher = copy.candidate.batcher
-        if batcher.wait_s > MOST_WAIT_S:
+        if self._holds_a_thread(batcher) or not await self._is_quiet() or batcher.wait_s > MOST_WAIT_S:
             self._skip(copy)
             return
         try:
@@ -131,8 +137,24 @@ class Shadowing:
         try:
             await asyncio.wait_for(order.answered, PATIENCE_S)
         except TimeoutError as error:
+            self._overdue = batcher
             batcher.cancel(order, error)
         self._judge(copy, order)
+
+    def _holds_a_thread(self, batcher: Batcher) -> bool:
+        """Whether a candidate is still at what it should have answered: one more copy might hold one more."""
+        if self._overdue is not None and not self._overdue.running:
+            self._overdue = None
+        return batcher is self._overdue
+
+    async def _is_quiet(self) -> bool:
+        """Wait until nobody who will be answered waits for a thread; return whether that came soon enough."""
+        give_up_s = time.monotonic() + QUIET_WITHIN_S
+        while any(model.batcher.waiting for model in self._registry.everything_live()):
+            if time.monotonic() > give_up_s:
+                return False
+            await asyncio.sleep(LOOK_INTERVAL_S)
+        return True
 
     def _judge(self, copy: Copy, order: Order) -> None:
         for answered, ticket in zip(copy.answered, order.tickets, strict=True):

@@ -15,10 +15,14 @@ def read_plain(file: Path) -> bytes:
         OSError: It cannot be read, is no plain file, or holds over MOST_BYTES.
     """
     # A pipe that nobody writes to would never open.
-    with os.fdopen(os.open(file, os.O_RDONLY | os.O_NONBLOCK), "rb") as stream:
-        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+    descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(errno.EINVAL, "it is no plain file", str(file))
-        content = stream.read(MOST_BYTES + 1)
+        with os.fdopen(descriptor, "rb", closefd=False) as stream:
+            content = stream.read(MOST_BYTES + 1)
+    finally:
+        os.close(descriptor)
     if len(content) > MOST_BYTES:
         raise OSError(errno.EFBIG, f"it has over {MOST_BYTES} bytes", str(file))
     return content

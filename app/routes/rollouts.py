@@ -27,7 +27,7 @@ async def try_version(request: Request, service: ServiceOf, name: ModelPath, cal
     """It answers a share of the requests that name no version, and is asked about another, to compare."""
     asked = await read(request, service, CandidateRequest)
     what = f"try {asked.version} on {asked.share:.1%}, compare on {asked.shadow:.1%}"
-    await service.administration.change(
+    await service.administration.try_version(
         caller,
         name,
         what,
@@ -39,9 +39,7 @@ async def try_version(request: Request, service: ServiceOf, name: ModelPath, cal
 @router.delete("/candidate", summary="Try no version any more", responses=_FAILURES)
 async def stop(service: ServiceOf, name: ModelPath, caller: Administrator) -> ModelInfo:
     """The current version answers everybody."""
-    await service.administration.change(
-        caller, name, "try no more", lambda repository: repository.drop_candidate(name)
-    )
+    await service.administration.stop(caller, name)
     return await describe(service, name)
 
 

@@ -16,6 +16,8 @@ import tritonclient.http
 from tritonclient.utils import InferenceServerException
 
 from app.api_keys import line_of, new_key
+from app.inference import LoadedModel
+from models.bundle import Bundle
 from models.repository import Repository
 from tests.bundles import Always, publish, publish_texts
 from tests.images import png
@@ -255,6 +257,41 @@ def test_administrators_who_differ_are_all_answered_at_once(
     assert all("meanwhile" in answer.text for answer in answers if answer.status_code != 200)
     call(client, "POST", "/v2/repository/models/shades/load")
     assert ask(client).json()["version"] in versions
+
+
+def test_an_administrator_waits_for_no_load_that_is_not_needed(
+    repository: Repository,
+    versions: tuple[str, str],
+    serve: Serve,
+    admin_keys: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first, second = versions
+    publish(repository, "others")
+    repository.set_candidate("shades", second, 1.0)
+    running = serve(admin_keys_file=admin_keys, versions="latest:2", request_timeout_s=20).until_ready()
+    client = running.client
+    until(lambda: ask(client).json()["version"] == second)
+    loader, begun, go_on = running.service.reloader._loader, threading.Event(), threading.Event()
+    load = loader._load
+
+    def load_later(bundle: Bundle) -> LoadedModel:
+        begun.set()
+        assert go_on.wait(60)
+        return load(bundle)
+
+    monkeypatch.setattr(loader, "_load", load_later)
+    publish(repository, "others")
+    assert begun.wait(60)
+    assert client.delete("/admin/models/shades/candidate", headers=ADMIN).status_code == 200
+    assert ask(client).json()["version"] == first
+    call(client, "POST", "/admin/models/shades/rollback", {"version": second})
+    assert ask(client).json()["version"] == second
+    call(client, "POST", "/v2/repository/models/shades/unload")
+    assert ask(client).status_code == 404
+    go_on.set()
+    call(client, "POST", "/v2/repository/models/shades/load")
+    assert ask(client).json()["version"] == second
 
 
 def test_a_rollback_that_is_overtaken_while_others_are_waited_for_says_so(

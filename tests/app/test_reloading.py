@@ -1,5 +1,6 @@
 """Publishing while serving: the new version takes over, nothing fails, and a corrupt one never goes live."""
 
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -271,6 +272,94 @@ def test_what_hangs_while_it_is_looked_at_stays_withdrawn(
     monkeypatch.setattr(Reloader, "_look", count)
     until(lambda: looks >= 3)
     assert running.client.get("/models/shades").json()["refused"]["error"] == "ModelHung"
+
+
+class Slowly:
+    """Loads, in the place of a service's loader, only once it is told to."""
+
+    def __init__(self, running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+        loader = running.service.reloader._loader
+        self.begun, self.go_on, self._load = threading.Semaphore(0), threading.Semaphore(0), loader._load
+        monkeypatch.setattr(loader, "_load", self)
+
+    def __call__(self, bundle: Bundle) -> LoadedModel:
+        self.begun.release()
+        assert self.go_on.acquire(timeout=PATIENCE_S)
+        return self._load(bundle)
+
+
+def test_what_is_rolled_back_while_it_loads_never_answers(
+    shades: Repository, serve: Serve, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    running = serve().until_ready()
+    good = shades.current("shades").version
+    loads, seen = Slowly(running, monkeypatch), []
+    go_live = Reloader._go_live
+
+    def see(self: Reloader, name: str, loaded: LoadedModel) -> None:
+        seen.append(loaded.bundle.manifest.version)
+        go_live(self, name, loaded)
+
+    monkeypatch.setattr(Reloader, "_go_live", see)
+    publish(shades, "shades", Always(1))
+    assert loads.begun.acquire(timeout=PATIENCE_S)
+    shades.rollback("shades", good)
+    loads.go_on.release()
+    until(lambda: "wanted no more" in caplog.text)
+    last = publish(shades, "shades", Always(2)).manifest.version
+    loads.go_on.release()
+    running.until_version("shades", last)
+    assert seen == [last]
+
+
+def test_what_is_published_while_another_loads_keeps_that_from_nothing(
+    shades: Repository, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = serve().until_ready()
+    loads = Slowly(running, monkeypatch)
+    second = publish(shades, "shades", Always(1)).manifest.version
+    assert loads.begun.acquire(timeout=PATIENCE_S)
+    # Were it dropped for this one, whoever publishes faster than is loaded would never be served anew.
+    third = publish(shades, "shades", Always(2)).manifest.version
+    loads.go_on.release()
+    running.until_version("shades", second)
+    loads.go_on.release()
+    running.until_version("shades", third)
+
+
+def test_what_needs_no_load_waits_for_none(
+    shades: Repository, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = shades.current("shades").version
+    second = publish(shades, "shades", Always(1)).manifest.version
+    for name in ("others", "more"):
+        publish(shades, name)
+    shades.rollback("shades", first)
+    shades.set_candidate("shades", second, 1.0)
+    running = serve(versions="latest:2", default_image_model="shades").until_ready()
+    client = running.client
+
+    def version() -> str:
+        answer: dict[str, str] = client.post("/predict", content=png(0), headers=PNG).json()
+        return answer["version"]
+
+    until(lambda: version() == second)
+    loads = Slowly(running, monkeypatch)
+    publish(shades, "others")
+    assert loads.begun.acquire(timeout=PATIENCE_S)
+    shades.drop_candidate("shades")
+    until(lambda: version() == first)
+    shades.rollback("shades", second)
+    until(lambda: version() == second)
+    shades.unload("more")
+    until(lambda: client.get("/v2/models/more/ready").status_code == 404)
+    shades.unload("others")
+    until(lambda: client.get("/v2/models/others/ready").status_code == 404)
+    # What was being loaded is not served when it is there.
+    loads.go_on.release()
+    until(lambda: not running.service.reloader._looking.locked())
+    assert client.get("/v2/models/others/ready").status_code == 404
 
 
 def test_a_version_that_never_finishes_loading_is_given_up_and_not_tried_again(

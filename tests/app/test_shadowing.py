@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -10,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from app import shadowing
+from app.batching import Batcher
+from app.registry import LiveModel
 from models.candidate import Candidate
 from models.repository import Repository
 from models.tokenization import Tokenizer
@@ -251,6 +254,103 @@ def test_a_hung_candidate_holds_up_one_thread_and_what_is_too_much_is_left_out(
     assert compared(client, 3)["skipped"] == 3
     go_on.set()
     assert compared(client, 6)["agreed"] == 3
+
+
+class Gate:
+    """Holds up a version's batches."""
+
+    def __init__(self, model: LiveModel) -> None:
+        self.begun = threading.Semaphore(0)
+        self.open = threading.Event()
+        self._infer = model.batcher._executor._infer
+        model.batcher._executor._infer = self._hold
+
+    def _hold(self, *given: Any) -> Any:
+        self.begun.release()
+        assert self.open.wait(60)
+        return self._infer(*given)
+
+
+def test_a_candidate_that_is_overdue_gets_no_second_thread(
+    repository: Repository, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shadowing, "PATIENCE_S", 0.1)
+    publish(repository, "shades", Always(1))
+    repository.set_candidate("shades", publish_beside(repository, Always(1)), 0.0, shadow=1.0)
+    running = serve(cpu_threads=2).until_ready()
+    client = running.client
+    until(lambda: candidate(client)["live"])
+    (tried,) = running.service.registry.others_of("shades")
+    gate = Gate(tried)
+    ask(client)
+    assert gate.begun.acquire(timeout=10)
+    assert compared(client, 1)["failed"] == 1
+    for _ in range(3):
+        assert ask(client)["predictions"][0]["label"] == "grey"
+    assert compared(client, 4)["skipped"] == 3
+    assert not gate.begun.acquire(blocking=False)
+    gate.open.set()
+    # Once it is back it is asked again.
+    until(lambda: not tried.batcher.running)
+    ask(client)
+    assert compared(client, 5)["agreed"] == 1
+
+
+def test_a_candidate_that_hangs_is_not_loaded_anew_to_hang_again(repository: Repository, serve: Serve) -> None:
+    publish(repository, "shades", Always(1))
+    version = publish_beside(repository, Always(1))
+    repository.set_candidate("shades", version, 0.0, shadow=1.0)
+    running = serve(cpu_threads=2, hang_timeout_s=0.5).until_ready()
+    client = running.client
+    until(lambda: candidate(client)["live"])
+    (tried,) = running.service.registry.others_of("shades")
+    gate = Gate(tried)
+    ask(client)
+    until(lambda: not candidate(client)["live"])
+    gate.open.set()
+    assert not running.service.reloader._companions._attempts.is_due(f"shades/{version}", version)
+    refused = running.service.registry.other_refusals["shades"][version]
+    assert (refused.error, "tried no more" in refused.detail) == ("ModelHung", True)
+    # Whoever administers may have it tried again.
+    running.service.reloader.retry("shades")
+    until(lambda: candidate(client)["live"])
+
+
+def test_copies_wait_until_nobody_else_does(
+    repository: Repository, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shadowing, "QUIET_WITHIN_S", 0.1)
+    publish(repository, "shades", Always(1))
+    publish(repository, "others", Always(1))
+    repository.set_default("image", "shades")
+    repository.set_candidate("shades", publish_beside(repository, Always(1)), 0.0, shadow=1.0)
+    running = serve(cpu_threads=1).until_ready()
+    client = running.client
+    until(lambda: candidate(client)["live"])
+    others = running.service.registry.live["others"].batcher
+    with monkeypatch.context() as busy:
+        busy.setattr(Batcher, "waiting", property(lambda batcher: int(batcher is others)))
+        ask(client)
+        assert compared(client, 1)["skipped"] == 1
+    ask(client)
+    assert compared(client, 2)["agreed"] == 1
+
+
+def test_what_no_batch_has_taken_up_waits(repository: Repository, serve: Serve) -> None:
+    publish(repository, "shades", Always(1))
+    running = serve(cpu_threads=1).until_ready()
+    model = running.service.registry.live["shades"]
+    gate = Gate(model)
+    with ThreadPoolExecutor(5) as askers:
+        asked = [askers.submit(ask, running.client)]
+        assert gate.begun.acquire(timeout=10)
+        assert (model.batcher.waiting, model.batcher.running) == (0, 1)
+        asked += [askers.submit(ask, running.client) for _ in range(4)]
+        until(lambda: model.batcher.open_tickets == 5)
+        assert model.batcher.waiting == 4
+        gate.open.set()
+        assert len([each.result() for each in asked]) == 5
+    assert model.batcher.waiting == 0
 
 
 def test_it_is_told_for_all_worker_processes(repository: Repository) -> None:

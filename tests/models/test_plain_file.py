@@ -40,6 +40,16 @@ def test_what_is_no_small_plain_file_is_refused_at_once(shades: Repository, harm
         shades.defaults()
 
 
+@pytest.mark.parametrize("harm", HARMS)
+def test_nothing_stays_open_of_what_is_refused(tmp_path: Path, harm: Callable[[Path], None]) -> None:
+    harm(tmp_path / "file")
+    open_before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(10):
+        with pytest.raises(OSError, match=r"plain file|over"):
+            read_plain(tmp_path / "file")
+    assert len(list(Path("/proc/self/fd").iterdir())) < open_before + 10
+
+
 def test_a_file_is_read_up_to_the_limit(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_bytes(bytes(MOST_BYTES))
