@@ -224,9 +224,11 @@ class Batcher:
         with self._lock:
             self._undecoded += len(tickets)
         self._here = True
-        for ticket in tickets:
-            self._decode(ticket)
-        self._here = False
+        try:
+            for ticket in tickets:
+                self._decode(ticket)
+        finally:
+            self._here = False
         with self._lock:
             # A thread that looked just now may have taken them along, or have left something of its own.
             job = self.take(Share(1, alone=False)) if self._ready and not self._closed else None
@@ -360,7 +362,7 @@ class Batcher:
             example = self._prepare(item)
         except ServingError as error:
             self.fail(ticket, error)
-        except Exception:
+        except BaseException:  # A panic in Rust is no Exception.
             logger.exception("decoding failed")
             self.fail(ticket, InternalError("the item could not be decoded; the service's log says why"))
         else:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, ValidationError
 from python_multipart.multipart import parse_options_header
 
+from app.base64_images import sent_base64
 from app.errors import InvalidRequest, ServingError, TextTooLong, TooManyItems, UnsupportedMediaType, explain
 from app.form import FORM_TYPE, form_files
 from app.items import Item
@@ -27,6 +28,8 @@ IMAGE_ALIASES = ("image/jpg", "image/pjpeg", "image/x-png", "image/x-ms-bmp", "i
 WHOLE_IMAGES = frozenset((*IMAGE_TYPES, *IMAGE_ALIASES))
 # Named, because some of Python's codecs are no charsets, and some take quadratic time.
 CHARSETS = ("utf-8", "us-ascii", "iso-8859-1", "windows-1252", "utf-16")
+# With the longest boundary that a form may have, and to spare.
+MOST_TYPE_CHARS = 1_000
 # A parser makes an object for each value before anyone can count the items: bounded by what separates them.
 MOST_JSON_VALUES = 100_000
 
@@ -61,6 +64,8 @@ def parse_body(content_type: str | None, body: bytes, limits: BodyLimits) -> Par
         TooManyItems: It holds more items than allowed.
         TextTooLong: It is one text, longer than allowed; in JSON that is the instance's own error.
     """
+    if content_type is not None and len(content_type) > MOST_TYPE_CHARS:
+        raise UnsupportedMediaType(f"content-type: has over {MOST_TYPE_CHARS} characters")
     media_type, options = _media_type(content_type)
     parse = _PARSERS.get(media_type)
     if parse is None:
@@ -115,10 +120,10 @@ def _instance(index: int, instance: object, limits: BodyLimits) -> Item | Servin
             return text_item(parsed.text, limits)
         except TextTooLong as error:
             return TextTooLong(f"instances.{index}.text: {error.detail}")
-    encoded = parsed.image.rpartition(",")[2] if parsed.image.startswith("data:") else parsed.image
-    if not encoded.isascii():
-        return InvalidRequest(f"instances.{index}.image: is not base64")
-    return Item("image", encoded.encode("ascii"), base64=True)
+    try:
+        return Item("image", sent_base64(parsed.image), base64=True)
+    except InvalidRequest as error:
+        return InvalidRequest(f"instances.{index}.image: {error.detail}")
 
 
 def _multipart(body: bytes, options: Mapping[bytes, bytes], limits: BodyLimits) -> ParsedBody:

@@ -1,11 +1,9 @@
 """An item's bytes -> one example tensor; on a worker's thread, so that the event loop stays free."""
 
-import base64
-import binascii
-
 from torch import Tensor
 
 import models.errors
+from app.base64_images import unpacked
 from app.errors import ImageTooLarge, InvalidRequest, ServingError, TextTooLong, UndecodableImage
 from app.items import Item
 from models.preparation import ImagePreparation, TextPreparation
@@ -28,15 +26,7 @@ def decode(item: Item, preparation: ImagePreparation | TextPreparation) -> Tenso
     try:
         if item.array is not None:
             return preparation.accept(item.array)
-        return preparation.prepare(_from_base64(item.content) if item.base64 else item.content)
+        return preparation.prepare(unpacked(item.content) if item.base64 else item.content)
     except models.errors.ExampleError as error:
         failure = next(failure for kind, failure in _FAILURES if isinstance(error, kind))
         raise failure(str(error)) from None
-
-
-def _from_base64(content: bytes) -> bytes:
-    try:
-        # Encoders wrap lines; anything else that is no base64 is an error, not skipped.
-        return base64.b64decode(content.translate(None, b" \t\r\n"), validate=True)
-    except binascii.Error as error:
-        raise InvalidRequest(f"the image is not base64: {error}") from None

@@ -376,6 +376,6 @@ class Workers:
 def _do(work: Work) -> None:
     try:
         work.job()
-    except Exception:
-        # Jobs answer for their own failures; a thread must outlive one that does not.
+    except BaseException:
+        # Jobs answer for their own failures; a thread must outlive one that does not, and be it a panic in Rust.
         logger.exception("a job failed")

@@ -30,6 +30,7 @@ ModelsError
     ├── TensorUnfit           prepared elsewhere, and not as the graph takes it
     ├── TextEmpty             nothing but white space
     ├── TextNotUtf8           not in the one encoding that is taken
+    ├── TextUnfit             nothing that the model's tokenizer can take apart
     └── TextTooLong           more tokens than the model takes
 """
 
@@ -160,6 +161,10 @@ class TextEmpty(ExampleError):
 
 class TextNotUtf8(ExampleError):
     """The bytes of the text are not UTF-8."""
+
+
+class TextUnfit(ExampleError):
+    """The model's tokenizer gives up on the text."""
 
 
 class TextTooLong(ExampleError):

@@ -7,6 +7,7 @@ left to Pillow: here that is no error, but None. Axes: H height, W width, C chan
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Literal
 
 import numpy as np
@@ -31,6 +32,10 @@ BARE = frozenset({0x00, 0x01, *range(0xD0, 0xDA)})
 AFTER_FILL = re.compile(rb"[^\xff]")
 # Encoders write a dozen; large colour profiles and previews a few hundred.
 MOST_SEGMENTS = 5_000
+# All that begin with a marker and a length; cannot occur within coded data.
+SEGMENT = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")
+EXIF_SEGMENT = re.compile(rb"\xff\xe1..Exif\0\0", re.DOTALL)
+MOST_EXIF_SEGMENTS = 20
 LEFT_TO_PILLOW = OTHER_FRAMES | BARE
 COLORSPACES = {1: "GRAY", 3: "RGB"}
 # A decoder halves cheaply; the sizes between cost more than the whole.
@@ -80,6 +85,20 @@ def read_frame(data: bytes) -> Frame | None:
     raise UndecodableImage(f"the JPEG has over {MOST_SEGMENTS} segments before its image")
 
 
+def check_segments(data: bytes) -> None:
+    """Refuse a JPEG with so many segments that a decoder in Python is kept busy by them, or by what they hold.
+
+    Raises:
+        UndecodableImage: It has too many.
+    """
+    # In whatever way damaged bytes are read: none that counts can be without such a marker.
+    if _count(SEGMENT, data, MOST_SEGMENTS) > MOST_SEGMENTS:
+        raise UndecodableImage(f"the JPEG has over {MOST_SEGMENTS} segments")
+    # Pillow joins them, all anew for each.
+    if _count(EXIF_SEGMENT, data, MOST_EXIF_SEGMENTS) > MOST_EXIF_SEGMENTS:
+        raise UndecodableImage(f"the JPEG has over {MOST_EXIF_SEGMENTS} segments of Exif")
+
+
 def decode(data: bytes, frame: Frame, least_height: int, least_width: int) -> NDArray[np.uint8] | None:
     """Decode a plain JPEG, at half, a quarter or an eighth of its size if that leaves it large enough.
 
@@ -110,6 +129,10 @@ def decode(data: bytes, frame: Frame, least_height: int, least_width: int) -> ND
     except Exception:  # ValueError for most damage, KeyError for a subsampling that it has no name for.
         return None
     return pixels_HWC
+
+
+def _count(pattern: re.Pattern[bytes], data: bytes, most: int) -> int:
+    return sum(1 for _ in islice(pattern.finditer(data), most + 1))
 
 
 def _may_turn(segment: bytes) -> bool:

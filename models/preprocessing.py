@@ -11,23 +11,34 @@ from io import BytesIO
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, TiffImagePlugin
+from PIL.JpegImagePlugin import JpegImageFile
 from torch import Tensor
 
 from models import jpeg
 from models.errors import ImageTooLarge, UndecodableImage
+from models.image_structure import check_structure
 from models.manifest import ImageDecoding
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 
 # Encoders write a dozen at most.
 MOST_JPEG_SCANS = 100
+# Runs of equal pixels Pillow decodes in Python, a million in a sixth of a second.
+MOST_RUN_LENGTH_PIXELS = 1_000_000
+RUN_LENGTH_DECODER = "bmp_rle"
+# Together they take a few milliseconds, for which nothing else that is Python gets a turn.
+BAND_PIXELS = 500_000
 
 # The limit is ours, from the header and before decoding; Pillow's own would only warn.
 Image.MAX_IMAGE_PIXELS = None
 
 # Loads the codecs now: Pillow would import them all, for a third of a second, at the first image it cannot place.
 Image.init()
+
+# By itself Pillow reads uncompressed strips byte by byte where they overlap, and as many of them as are named,
+# however few the image has. libtiff does not, and reads 16 bits in planes rightly.
+TiffImagePlugin.READ_LIBTIFF = True
 
 # Pillow warns of damaged metadata; the image itself is judged by whether it decodes.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\..*")
@@ -114,15 +125,30 @@ def _check_pixels(width: int, height: int, max_pixels: int) -> None:
 
 
 def _open(data: bytes, max_pixels: int) -> Image.Image:
+    check_structure(data, max_pixels)
     try:
-        image = Image.open(BytesIO(data), formats=FORMATS)
-    except MemoryError:
+        image = _begin(data)
+    except (MemoryError, UndecodableImage):
         raise
     except Exception as error:  # As above: reading a hostile header may raise anything.
         known = "JPEG, PNG, WebP, BMP, GIF or TIFF"
         raise UndecodableImage(f"the {len(data)} bytes are not a {known} image") from error
     _check_pixels(image.width, image.height, max_pixels)
+    coded = any(tile[0] == RUN_LENGTH_DECODER for tile in getattr(image, "tile", ()))
+    if coded and image.width * image.height > MOST_RUN_LENGTH_PIXELS:
+        raise ImageTooLarge(
+            f"the BMP has {image.width} x {image.height} pixels; coded in runs, at most {MOST_RUN_LENGTH_PIXELS} "
+            "are allowed: save it otherwise"
+        )
     return image
+
+
+def _begin(data: bytes) -> Image.Image:
+    if not data.startswith(jpeg.MAGIC):
+        return Image.open(BytesIO(data), formats=FORMATS)
+    jpeg.check_segments(data)
+    # Not as one of several pictures: of those Pillow reads one directory more.
+    return JpegImageFile(BytesIO(data))
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -142,10 +168,19 @@ def _flatten(image: Image.Image) -> Image.Image:
     if image.mode in ("I", "F"):
         raise UndecodableImage("the image has 32 bits a pixel, with no defined brightness; save it with 8 or 16")
     if image.has_transparency_data:
-        with_alpha = image.convert("RGBA")
-        white = Image.new("RGBA", with_alpha.size, "white")
-        return Image.alpha_composite(white, with_alpha).convert("RGB")
+        return _on_white(image.convert("RGBA"))
     return image if image.mode in ("L", "RGB") else image.convert("L" if image.mode == "1" else "RGB")
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    # In bands: for each of them Pillow keeps the interpreter's lock.
+    seen = Image.new("RGB", image.size)
+    rows = max(1, BAND_PIXELS // image.width)
+    for top in range(0, image.height, rows):
+        band = image.crop((0, top, image.width, min(top + rows, image.height)))
+        white = Image.new("RGBA", band.size, "white")
+        seen.paste(Image.alpha_composite(white, band).convert("RGB"), (0, top))
+    return seen
 
 
 def _fit(image: Image.Image, decoding: ImageDecoding) -> Image.Image:

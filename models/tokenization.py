@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer as Rules
 from torch import Tensor
 
-from models.errors import TensorUnfit, TextEmpty, TextTooLong, TokenizerInvalid
+from models.errors import TensorUnfit, TextEmpty, TextTooLong, TextUnfit, TokenizerInvalid
 
 Ids = TypeVar("Ids", list[int], NDArray[np.int64])
 
@@ -79,9 +79,8 @@ class Tokenizer:
         """
         if not text.strip():
             raise TextEmpty("the text is empty")
-        return torch.tensor(
-            _limited(self._rules.encode(text).ids, max_tokens, truncate=truncate), dtype=torch.int64
-        )
+        ids = _limited(self._ids_of(text), max_tokens, truncate=truncate)
+        return torch.tensor(ids, dtype=torch.int64)
 
     def check(self, ids: NDArray[np.int64], max_tokens: int | None = None, *, truncate: bool = False) -> Tensor:
         """Return token ids that somebody else found, as `encode` does; padding at their end is left out.
@@ -102,6 +101,15 @@ class Tokenizer:
         if kept.min() <= PAD or kept.max() >= self.size:
             raise TensorUnfit(f"a token id is not within 1 to {self.size - 1}; {PAD} only pads, at the end")
         return torch.from_numpy(np.array(_limited(kept, max_tokens, truncate=truncate)))
+
+    def _ids_of(self, text: str) -> list[int]:
+        try:
+            # As a batch of one: for that it gives up the interpreter's lock, which it else keeps to the end.
+            return list(self._rules.encode_batch_fast([text])[0].ids)
+        except Exception:
+            raise
+        except BaseException as error:  # A panic in Rust is no Exception, and would end the thread.
+            raise TextUnfit(f"the model's tokenizer cannot take the text apart: {error}") from None
 
     def encode_all(self, texts: Iterable[str]) -> list[list[int]]:
         """Return the token ids of many texts, without any limit; on all processors."""

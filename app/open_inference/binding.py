@@ -16,7 +16,7 @@ from app.open_inference.datatypes import BYTES, DTYPES
 from app.open_inference.request import WIDEST_CHAR_BYTES, Parsed
 from app.open_inference.schemas import InputTensor
 from app.open_inference.signature import VARIABLE, Spec
-from models.preprocessing import is_image_file
+from models.image_structure import begins_as_image
 from models.repository import InputKind
 
 NO_ITEMS = "the shape has no items: its first dimension is 0"
@@ -61,7 +61,7 @@ def raw_item(body: bytes, spec: Spec, kind: InputKind) -> Item:
     shape = spec.shape[1:]
     fixed = math.prod(size for size in shape if size != VARIABLE) * dtype.itemsize
     # A file may happen to have as many bytes as the tensor.
-    if kind == "image" and (len(body) != fixed or is_image_file(body)):
+    if kind == "image" and (len(body) != fixed or begins_as_image(body)):
         return Item(kind, body)
     if len(body) % fixed or (VARIABLE not in shape and len(body) != fixed):
         raise InvalidRequest(f"body: {len(body)} bytes are no {spec.datatype} tensor of shape {list(shape)}")

@@ -1,15 +1,15 @@
 """POST /feedback: what should have been answered, for the next training."""
 
 import logging
-from base64 import b64decode
 from functools import partial
 
 from fastapi import APIRouter, Request
 
 import models.errors
+from app.base64_images import sent_base64, unpacked
 from app.errors import InternalError, InvalidRequest, StorageFull, TextTooLong, UndecodableImage
 from app.registry import LiveModel
-from app.routes.intake import intake
+from app.routes.intake import Intake, intake
 from app.routes.json_body import body_of, parsed
 from app.routes.problems import documented
 from app.routes.service import ServiceOf
@@ -45,7 +45,7 @@ async def feedback(request: Request, service: ServiceOf) -> Stored:
             asked.model,
             _answer(asked, model, service),
             model.kind if asked.has_input else None,
-            await taken.work(len(sent), partial(_content, asked, model, service)),
+            await _content(asked, model, taken, service),
         )
         return Stored(id=await taken.on_thread(partial(_store, service, correction)))
 
@@ -72,19 +72,26 @@ def _answer(asked: FeedbackRequest, model: LiveModel, service: Service) -> str:
     return asked.label
 
 
-def _content(asked: FeedbackRequest, model: LiveModel, service: Service) -> bytes | None:
+async def _content(asked: FeedbackRequest, model: LiveModel, taken: Intake, service: Service) -> bytes | None:
     if not asked.has_input:
         return None
     if (asked.text is None) == (model.kind == "text"):
         raise InvalidRequest(f"{asked.model} takes {model.kind}s; send the input as {model.kind}")
-    if asked.text is not None:
-        if len(asked.text) > service.settings.max_text_chars:
-            raise TextTooLong(f"text: has over {service.settings.max_text_chars} characters")
-        return asked.text.encode()
+    if asked.text is None:
+        # However small it is: what its header says is read in Python.
+        return await taken.on_thread(partial(_image, asked.image or ""))
+    if not asked.text.strip():
+        raise InvalidRequest("text: is empty")
+    if len(asked.text) > service.settings.max_text_chars:
+        raise TextTooLong(f"text: has over {service.settings.max_text_chars} characters")
+    return asked.text.encode()
+
+
+def _image(sent: str) -> bytes:
     try:
-        content = b64decode(asked.image or "", validate=True)
-    except ValueError as error:  # Letters beyond ASCII are another one than other wrong letters.
-        raise InvalidRequest(f"image: is not base64: {error}") from None
+        content = unpacked(sent_base64(sent))
+    except InvalidRequest as error:
+        raise InvalidRequest(f"image: {error.detail}") from None
     if not is_image_file(content):
         raise UndecodableImage(f"the {len(content)} bytes are no image that could be learned from")
     return content

@@ -101,8 +101,8 @@ class Intake:
             del work
 
     async def _receive(self) -> bytes:
-        # The HTTP parser has seen to it that the header is a number.
-        if int(header(self.request.scope, b"content-length") or 0) > self.max_body_bytes:
+        # The HTTP parser has seen to it that the header is a number; Python reads none of over 4,300 digits.
+        if int((header(self.request.scope, b"content-length") or "").lstrip("0") or 0) > self.max_body_bytes:
             raise self._too_large()
         body: bytes | bytearray = b""
         more = True

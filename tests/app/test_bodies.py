@@ -41,6 +41,11 @@ def test_another_type_is_refused_with_the_ones_taken(content_type: str | None) -
         parse(content_type, b"x", 1)
 
 
+def test_a_type_that_is_longer_than_any_is_refused_unread() -> None:
+    with pytest.raises(UnsupportedMediaType, match="over 1000 characters"):
+        parse(f"image/png;{'a=1;' * 10_000}", b"", 1)
+
+
 def test_a_form_gives_its_files_in_order() -> None:
     body = form(file(b"one"), file(b"two\r\n--x"), file(b""))
     assert parse(FORM, body, 3).items == (

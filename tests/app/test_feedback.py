@@ -60,6 +60,14 @@ def test_json_of_more_values_than_anyone_needs_is_refused_unread(client: httpx.C
     assert "values" in response.json()["detail"]
 
 
+def test_an_image_comes_as_it_does_to_predict(client: httpx.Client, file: Path) -> None:
+    lines = "\r\n".join(image()[at : at + 20] for at in range(0, len(image()), 20))
+    for sent in (lines, f"data:image/png;base64,{image()}"):
+        correct(client, image=sent)
+    (of_shades,) = corrections(file, "shades")
+    assert of_shades.content == png(0)
+
+
 def test_without_its_input_it_is_kept_and_nothing_to_learn_from(client: httpx.Client, file: Path) -> None:
     correct(client)
     assert corrections(file, "shades") == []
@@ -89,6 +97,7 @@ def test_of_an_input_that_was_corrected_twice_the_last_counts(client: httpx.Clie
         ({"text": "a text", "image": image()}, 422, "both"),
         ({"model": "moods", "label": "bad", "image": image()}, 422, "moods takes texts"),
         ({"model": "moods", "label": "bad", "text": "x" * 1_000_001}, 413, "characters"),
+        ({"model": "moods", "label": "bad", "text": " \n"}, 422, "empty"),
         ({"why": "it is wrong"}, 422, "why"),
     ],
 )

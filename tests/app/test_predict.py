@@ -214,6 +214,15 @@ def test_a_declared_body_over_the_limit_is_refused_before_it_is_sent(shades: Rep
         assert b"413" in connection.recv(65536).split(b"\r\n")[0]
 
 
+def test_a_length_may_have_any_number_of_zeros_before_it(running: Running) -> None:
+    body = png(0)
+    head = "POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nConnection: close\r\nContent-Length: "
+    with socket.create_connection(("127.0.0.1", running.port), timeout=60) as connection:
+        connection.sendall(f"{head}{'0' * 5_000}{len(body)}\r\n\r\n".encode() + body)
+        answer = b"".join(iter(lambda: connection.recv(65_536), b""))
+    assert answer.startswith(b"HTTP/1.1 200 ")
+
+
 def test_a_chunked_body_over_the_limit_is_refused(shades: Repository, serve: Serve) -> None:
     client = serve(max_body_bytes=1024).until_ready().client
     response = client.post("/predict", content=(b"x" * 100 for _ in range(20)), headers=PNG)

@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 from PIL import Image
 
+from tests.hostile_images import HOSTILE_IMAGES
+
 PREDICT = "/models/shades/predict"
 INFER = "/v2/models/shades/infer"
 BOUNDARY = "b0undary"
@@ -92,6 +94,11 @@ def _pixel_bomb(random_: random.Random) -> Hostile:
     data = zlib.compress(bytes(random_.randint(0, 3_000_000)), 9)
     body = b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + _chunk(b"IDAT", data) + _chunk(b"IEND", b"")
     return Hostile("pixel bomb", post(PREDICT, "image/png", body))
+
+
+def _costly_image(random_: random.Random) -> Hostile:
+    kind, make = random_.choice(list(HOSTILE_IMAGES.values()))
+    return Hostile("image that costs to read", post(PREDICT, kind, make()))
 
 
 def _text_bomb(random_: random.Random) -> Hostile:
@@ -256,4 +263,5 @@ KINDS: tuple[Make, ...] = (
         _noise,
     ),
     _paths,
+    _costly_image,
 )

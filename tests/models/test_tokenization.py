@@ -1,4 +1,6 @@
 import json
+import threading
+import time
 from typing import Any
 
 import pytest
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer as Rules
 from tokenizers import models, pre_tokenizers
 
-from models.errors import TextEmpty, TextTooLong, TokenizerInvalid
+from models.errors import TextEmpty, TextTooLong, TextUnfit, TokenizerInvalid
 from models.tokenization import BEGIN, END, PAD, SPECIAL_TOKENS, UNKNOWN, Tokenizer, pad
 from tests.bundles import tokenizer_json
 from training.tokenizing import train_tokenizer
@@ -176,3 +178,31 @@ def test_rows_are_filled_up_with_padding_to_the_longest(each: list[torch.Tensor]
     for row_L, padded_L in zip(each, padded_NL, strict=True):
         assert torch.equal(padded_L[: len(row_L)], row_L)
         assert not padded_L[len(row_L) :].any()
+
+
+def test_a_text_that_the_rules_give_up_on_is_refused_and_harms_nothing() -> None:
+    # Each further letter doubles the ways to read it.
+    split = {"type": "Split", "pattern": {"Regex": "(a|a)+b"}, "behavior": "Isolated", "invert": False}
+    tokenizer = Tokenizer(content(pre_tokenizer=split))
+    with pytest.raises(TextUnfit, match="tokenizer"):
+        tokenizer.encode("a" * 40)
+    assert len(tokenizer.encode("good")) > 0
+
+
+def test_others_get_a_turn_while_a_long_text_is_read() -> None:
+    tokenizer, longest_s, done = Tokenizer(tokenizer_json()), 0.0, threading.Event()
+
+    def watch() -> None:
+        nonlocal longest_s
+        last_s = time.perf_counter()
+        while not done.wait(0.001):
+            longest_s, last_s = max(longest_s, time.perf_counter() - last_s), time.perf_counter()
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    text, start_s = "\N{LATIN CAPITAL LETTER I WITH DOT ABOVE}" * 1_000_000, time.perf_counter()
+    tokenizer.encode(text)
+    took_s = time.perf_counter() - start_s
+    done.set()
+    watching.join()
+    assert longest_s < took_s / 2
