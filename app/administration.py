@@ -69,6 +69,7 @@ class Administration:
         """
         result = await self._call(call)
         logger.info("%s had %s: %s", caller, name, what)
+        self._reloader.tell_of_change(name)
         await self._reloader.heed(name)
         if is_in_force(result):
             await self._look_shortly()

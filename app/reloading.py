@@ -46,6 +46,10 @@ class Consent(Protocol):
         """Tell that this version could not be loaded."""
         ...
 
+    def changed(self, model: str) -> None:
+        """Tell that what is said of a model was changed from here."""
+        ...
+
     def looked(self) -> None:
         """Tell that what is live or refused may have changed."""
         ...
@@ -88,6 +92,7 @@ class Reloader:
         self._held: dict[str, Held] = {}
         self._behind = asyncio.Event()
         self._looking = asyncio.Lock()
+        self._heeding: set[asyncio.Task[None]] = set()
         # Served before, and since unloaded or withdrawn.
         self._taken_out: set[str] = set()
         self._news = asyncio.Event()
@@ -142,6 +147,18 @@ class Reloader:
         await self._companions.heed(name)
         if self._consent is None:
             await self._heed_current(name)
+
+    def tell_of_change(self, name: str) -> None:
+        """Have the other worker processes look too."""
+        if self._consent is not None:
+            self._consent.changed(name)
+
+    def hear_of_change(self, name: str) -> None:
+        """Look soon, since another worker process changed what is said of a model; on the event loop."""
+        self._behind.set()
+        heeding = asyncio.create_task(self.heed(name))
+        self._heeding.add(heeding)
+        heeding.add_done_callback(self._heeding.discard)
 
     async def _heed_current(self, name: str) -> None:
         try:

@@ -103,6 +103,8 @@ def corrections(file: Path, model: str) -> list[Correction]:
     if not file.is_file():
         raise FeedbackUnavailable(f"{file} is not there; a service writes it as LANTERN_FEEDBACK_FILE")
     with _open(file) as connection:
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'corrections'").fetchone():
+            return []  # Nobody was corrected yet.
         rows = connection.execute(
             "SELECT request_id, client, model, answer, kind, content FROM corrections "
             "WHERE model = ? AND content IS NOT NULL ORDER BY id",
@@ -135,6 +137,7 @@ def _open(file: Path) -> Iterator[sqlite3.Connection]:
     except sqlite3.Error as error:
         if getattr(error, "sqlite_errorcode", None) in FULL:
             raise FeedbackFull(
-                f"{file.name} is full, or its disk is; fold its corrections into a training, and move it away"
+                f"{file.name} is full, or its disk is; raise LANTERN_FEEDBACK_MAX_BYTES, or take its corrections "
+                "up into your data and move it away"
             ) from None
         raise FeedbackUnavailable(f"{file} cannot be used: {error}") from error

@@ -8,6 +8,7 @@ Each is preceded by its length in bytes, as four of them, and has a `kind`:
       service   ready, body                    the readiness of the whole service; body: of who is not ready
       go        model, version, manifest_sha256      serve it: everyone can, or was waited for
       refuse    model, version, manifest_sha256, error, detail      let it go: another worker refused it
+      look      model                          another worker process changed what is said of it
       figures                                  send yours
       others    request, figures               the answer to `others`: a list, of each, and of those that ended
       move      count                          have so many connections opened elsewhere
@@ -20,6 +21,7 @@ Each is preceded by its length in bytes, as four of them, and has a `kind`:
       require   models                         without these it is not ready
       stand     model, version, manifest_sha256     it could serve this, the current version, from now on
       refuse    model, version, manifest_sha256, error, detail
+      look      model                          it changed what is said of it; passed on to the others
       let_go    model, version, manifest_sha256     the answer to `refuse`: what it said before of it is void
       figures   asked, figures                 what it measured; of itself, or because it was asked
       alive                                    said when there is nothing else to report

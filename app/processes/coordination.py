@@ -32,6 +32,7 @@ class Coordination:
             "require": self._hear_requirement,
             "stand": self._hear_stand,
             "refuse": self._hear_refusal,
+            "look": self._hear_change,
             "let_go": self._hear_let_go,
             "figures": self._hear_figures,
             "others": self._hear_others,
@@ -105,6 +106,11 @@ class Coordination:
             if other is not child:
                 other.channel.say(**message)
                 self.agreement.must_let_go(other.number, model, current)
+
+    def _hear_change(self, child: Child, message: Message) -> None:
+        for other in self.children.values():
+            if other is not child:
+                other.channel.say(**message)
 
     def _hear_let_go(self, child: Child, message: Message) -> None:
         self.agreement.has_let_go(child.number, message["model"], _current(message))

@@ -104,6 +104,10 @@ class Siblings:
         """Tell that this version could not be loaded."""
         self._say("refuse", model=model, **asdict(current), error=refusal.error, detail=refusal.detail)
 
+    def changed(self, model: str) -> None:
+        """Tell that what is said of a model was changed from here: the others need not find out by themselves."""
+        self._say("look", model=model)
+
     def looked(self) -> None:
         """Tell how ready this process is, if that has changed."""
         own = self._own_readiness() if self._own_readiness is not None else None

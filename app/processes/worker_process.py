@@ -71,6 +71,7 @@ class WorkerServer(Server):
             "service": self._hear_readiness,
             "go": self._go,
             "refuse": self._let_go,
+            "look": lambda message: self._service.reloader.hear_of_change(message["model"]),
             "figures": lambda _message: self._tell_figures(asked=True),
             "others": lambda message: siblings.hear_figures(message["request"], message["figures"]),
             "move": self._move,

@@ -377,6 +377,32 @@ def test_a_directory_that_cannot_be_written_says_so(
     assert ask(client).status_code == 200
 
 
+def test_every_worker_process_is_told_where_none_looks_by_itself(
+    repository: Repository, versions: tuple[str, str], admin_keys: Path
+) -> None:
+    older, newer = versions
+    with process(repository.root, workers=2, reload_interval_s=0, admin_keys_file=admin_keys) as service:
+        service.until_ready()
+        clients = [httpx.Client(base_url=service.client.base_url, timeout=60) for _ in range(4)]
+
+        def all_answer(wanted: object) -> bool:
+            return {ask(client).json().get("version") for client in clients} == {wanted}
+
+        try:
+            assert all_answer(older)
+            call(clients[0], "PUT", "/admin/models/shades/candidate", {"version": newer, "share": 1.0})
+            until(lambda: all_answer(newer))
+            call(clients[0], "DELETE", "/admin/models/shades/candidate")
+            until(lambda: all_answer(older))
+            call(clients[0], "POST", "/admin/models/shades/rollback", {"version": newer})
+            until(lambda: all_answer(newer))
+            call(clients[0], "POST", "/v2/repository/models/shades/unload")
+            until(lambda: {ask(client).status_code for client in clients} == {404})
+        finally:
+            for client in clients:
+                client.close()
+
+
 def test_every_worker_process_follows(repository: Repository, versions: tuple[str, str], admin_keys: Path) -> None:
     older, newer = versions
     with process(repository.root, workers=2, reload_interval_s=0.05, admin_keys_file=admin_keys) as service:

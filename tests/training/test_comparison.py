@@ -278,7 +278,10 @@ def test_a_wrong_option_is_told_before_anything_is_trained(arguments: tuple[str,
         grid_of("fashion", *arguments)
 
 
-@pytest.mark.parametrize("argument", ["--epochs", "--arch", "--optimizer", "--min-accuracy", "--models-dir"])
+@pytest.mark.parametrize(
+    "argument",
+    ["--epochs", "--arch", "--optimizer", "--min-accuracy", "--models-dir", "--feedback", "--candidate"],
+)
 def test_what_the_grid_decides_is_no_option(argument: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         grid_of("fashion", argument, "1")

@@ -13,6 +13,7 @@ from tests.images import png
 from training.commands import FashionOptions, PairTableOptions, TextTableOptions
 from training.datasets.feedback import corrected_texts, fold_images, fold_pairs, with_feedback
 from training.datasets.images import ImageDataset, LabelledImages
+from training.datasets.keyed import plain
 from training.datasets.labelled_texts import LabelledText
 from training.datasets.sequence_pairs import SequencePair
 from training.progress import Progress
@@ -85,7 +86,10 @@ def test_what_cannot_be_learned_is_told_and_left_out(dataset: ImageDataset, file
 def test_without_corrections_nothing_changes(dataset: ImageDataset, file: Path) -> None:
     assert fold_images(dataset, DECODING, FashionOptions(), Said()) is dataset
     store(file, "light", png(200), model="another")
-    assert fold(dataset, file) == (dataset, [])
+    assert fold(dataset, file) == (
+        dataset,
+        ["feedback: feedback.sqlite has no correction of fashion with its input"],
+    )
     assert with_feedback("0" * 64, FashionOptions(feedback=file)) == "0" * 64
 
 
@@ -95,6 +99,23 @@ def test_a_file_that_is_none_is_named(dataset: ImageDataset, file: Path, content
         file.write_bytes(content)
     with pytest.raises(FeedbackUnavailable, match=r"feedback\.sqlite"):
         fold(dataset, file)
+
+
+def test_a_file_that_no_correction_reached_yet_is_empty(dataset: ImageDataset, file: Path) -> None:
+    file.touch()
+    folded, (line,) = fold(dataset, file)
+    assert folded is dataset
+    assert "has no correction" in line
+
+
+def test_corrections_of_what_is_trained_otherwise_are_left_out(dataset: ImageDataset, file: Path) -> None:
+    store(file, "light", b"a text")
+    assert fold(dataset, file)[1][1:] == ["feedback: 1 left out: the input is no image"]
+    store(file, "light", png(200), model="moods")
+    said = Said()
+    options = TextTableOptions(data=Path("x.csv"), name="moods", feedback=file)
+    assert corrected_texts([LabelledText("a", 0)], [], LABELS, options, said) == ([0], [])
+    assert said.lines[1:] == ["feedback: 1 left out: the input is no text"]
 
 
 def test_corrected_texts_take_the_place_of_the_same_text(file: Path) -> None:
@@ -112,7 +133,11 @@ def test_corrected_texts_take_the_place_of_the_same_text(file: Path) -> None:
 def test_corrected_pairs_take_the_place_of_the_same_source(file: Path) -> None:
     store(file, "K AE T", b"cat", model="spell")
     store(file, "D AO G", b"DOG", model="spell")
+    store(file, "  HH  EH N \n", b"hen", model="spell")
+    store(file, " ", b"pig", model="spell")
     train = [SequencePair("cat", ("S AE T", "K AH T")), SequencePair("hen", ("HH EH N",))]
     options = PairTableOptions(data=Path("x.csv"), name="spell", feedback=file)
-    folded = fold_pairs(train, [SequencePair("dog", ("D AA G",))], str.casefold, options, Said())
-    assert folded == [SequencePair("hen", ("HH EH N",)), SequencePair("cat", ("K AE T",))]
+    said = Said()
+    folded = fold_pairs(train, [SequencePair("dog", ("D AA G",))], str.casefold, plain, options, said)
+    assert folded == [SequencePair("cat", ("K AE T",)), SequencePair("hen", ("HH EH N",))]
+    assert "feedback: 1 left out: the right text is empty" in said.lines

@@ -23,7 +23,7 @@ LENIENT: Mapping[str, float] = {"min_accuracy": 0.0, "max_error_rate": 1.0}
 # What the grid decides itself, and what only a publication or a single run asks for.
 DECIDED = frozenset(
     {"name", "models_dir", "runs_dir", "default", "max_batch_size", "resume", "arch", "optimizer", "epochs"}
-    | {"budget_s", "optimize", "signing_key", *LENIENT}
+    | {"budget_s", "optimize", "signing_key", "candidate", "feedback", *LENIENT}
 )
 
 

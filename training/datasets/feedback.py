@@ -18,6 +18,7 @@ from models.errors import ImageTooLarge, UndecodableImage
 from models.feedback import Correction, corrections
 from models.manifest import ImageDecoding
 from models.preprocessing import decode_image
+from models.repository import InputKind
 from training.config import TrainingOptions
 from training.datasets.images import ImageDataset, LabelledImages
 from training.datasets.keyed import folded, key_of, spaced
@@ -37,8 +38,6 @@ def fold_images(
         FeedbackUnavailable: The file cannot be read.
     """
     found = _read(options)
-    if not found:
-        return dataset
     index_of = {label: index for index, label in enumerate(dataset.labels)}
     left_out: Counter[str] = Counter()
     measured = {
@@ -47,12 +46,12 @@ def fold_images(
     added: dict[bytes, tuple[Tensor, int]] = {}
     for each in found:
         image_CHW = _decode(each, decoding)
-        reason = _why_not(each, index_of) or (image_CHW if isinstance(image_CHW, str) else None)
+        reason = _why_not(each, "image", index_of) or (image_CHW if isinstance(image_CHW, str) else None)
         if reason is None and isinstance(image_CHW, Tensor):
             reason = MEASURED_ON if _pixels(image_CHW) in measured else None
             added |= {} if reason else {_pixels(image_CHW): (image_CHW, index_of[each.answer])}
         left_out.update([reason] if reason else [])
-    _tell(len(added), left_out, progress)
+    _tell(len(added), left_out, options, progress)
     if not added:
         return dataset
     kept = torch.tensor([_pixels(image_CHW) not in added for image_CHW in dataset.train.images_NCHW])
@@ -89,10 +88,10 @@ def corrected_texts(
     left_out: Counter[str] = Counter()
     for each in _read(options):
         text = _text(each)
-        reason = _why_not(each, index_of) or (MEASURED_ON if _words(text) in held_out else None)
+        reason = _why_not(each, "text", index_of) or (MEASURED_ON if _words(text) in held_out else None)
         added |= {} if reason else {_words(text): LabelledText(text, index_of[each.answer])}
         left_out.update([reason] if reason else [])
-    _tell(len(added), left_out, progress)
+    _tell(len(added), left_out, options, progress)
     kept = [index for index, text in enumerate(train) if not added or _words(text.text) not in added]
     return kept, list(added.values())
 
@@ -101,6 +100,7 @@ def fold_pairs(
     train: Sequence[SequencePair],
     measured: Sequence[SequencePair],
     seen_as: Callable[[str], str],
+    written_as: Callable[[str], str],
     options: TrainingOptions,
     progress: Progress,
 ) -> list[SequencePair]:
@@ -110,6 +110,7 @@ def fold_pairs(
         train: What is trained on without.
         measured: What is validated and tested on.
         seen_as: What the model will see of a source: two that it cannot tell apart are the same.
+        written_as: What the model can write of a target.
         options: Name the file and the model.
         progress: Told what became of the corrections.
 
@@ -120,12 +121,12 @@ def fold_pairs(
     added: dict[str, SequencePair] = {}
     left_out: Counter[str] = Counter()
     for each in _read(options):
-        source = _text(each)
-        if seen_as(source) in held_out:
-            left_out[MEASURED_ON] += 1
-        else:
-            added[seen_as(source)] = SequencePair(source, (each.answer,))
-    _tell(len(added), left_out, progress)
+        source, target = _text(each), written_as(each.answer)
+        reason = _why_not(each, "text") or (MEASURED_ON if seen_as(source) in held_out else None)
+        reason = reason or (None if target else "the right text is empty")
+        added |= {} if reason else {seen_as(source): SequencePair(source, (target,))}
+        left_out.update([reason] if reason else [])
+    _tell(len(added), left_out, options, progress)
     return [*(pair for pair in train if seen_as(pair.source) not in added), *added.values()]
 
 
@@ -145,8 +146,11 @@ def _read_once(file: Path, model: str) -> Sequence[Correction]:
     return corrections(file, model)
 
 
-def _why_not(correction: Correction, index_of: Mapping[str, int]) -> str | None:
-    return None if correction.answer in index_of else f"the data have no label {correction.answer!r}"
+def _why_not(correction: Correction, kind: InputKind, index_of: Mapping[str, int] | None = None) -> str | None:
+    if correction.kind != kind:
+        return f"the input is no {kind}"
+    known = index_of is None or correction.answer in index_of
+    return None if known else f"the data have no label {correction.answer!r}"
 
 
 def _decode(correction: Correction, decoding: ImageDecoding) -> Tensor | str:
@@ -156,15 +160,17 @@ def _decode(correction: Correction, decoding: ImageDecoding) -> Tensor | str:
         return "the image cannot be decoded"
 
 
-def _tell(added: int, left_out: Counter[str], progress: Progress) -> None:
+def _tell(added: int, left_out: Counter[str], options: TrainingOptions, progress: Progress) -> None:
     if added or left_out:
         progress.say(f"feedback: {added} corrected examples are trained on")
+    elif options.feedback is not None:
+        progress.say(f"feedback: {options.feedback.name} has no correction of {options.name} with its input")
     for reason, count in left_out.items():
         progress.say(f"feedback: {count} left out: {reason}")
 
 
 def _text(correction: Correction) -> str:
-    return (correction.content or b"").decode()
+    return (correction.content or b"").decode("utf-8", "replace")
 
 
 def _words(text: str) -> bytes:

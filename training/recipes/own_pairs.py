@@ -39,7 +39,7 @@ def prepare(options: PairTableOptions, progress: Progress) -> tuple[TextToText, 
         options.validation_fraction,
         options.test_fraction,
         _seen_as(options),
-        plain if options.target_tokens == "words" else trimmed,
+        _written_as(options),
     )
     for line in found.reading.lines():
         progress.say(line)
@@ -61,7 +61,7 @@ def build(dataset: PairDataset, options: Seq2SeqOptions, progress: Progress) -> 
             test=_some(dataset.test, options.limit, options.seed),
         )
     measured = [*dataset.validation, *dataset.test]
-    train = fold_pairs(dataset.train, measured, _seen_as(options), options, progress)
+    train = fold_pairs(dataset.train, measured, _seen_as(options), _written_as(options), options, progress)
     dataset = replace(dataset, train=train, sha256=with_feedback(dataset.sha256, options))
     progress.say(f"{len(dataset.train)} pairs to train on")
     source_rules = train_tokenizer(
@@ -80,6 +80,10 @@ def build(dataset: PairDataset, options: Seq2SeqOptions, progress: Progress) -> 
     seed_here(options.seed, "weights")
     network = sequence_network(Tokenizer(source_rules).size, Tokenizer(target_rules).size, options)
     return TextToText(dataset, source_rules, target_rules, network, options)
+
+
+def _written_as(options: Seq2SeqOptions) -> Callable[[str], str]:
+    return plain if options.target_tokens == "words" else trimmed
 
 
 def _seen_as(options: Seq2SeqOptions) -> Callable[[str], str]:

@@ -161,6 +161,13 @@ def test_a_refusal_is_passed_on_to_the_others_only(pair: tuple[Played, Played]) 
     assert not [each for each in two.heard if each["kind"] == "refuse"]
 
 
+def test_that_a_model_was_changed_is_passed_on_to_the_others_only(pair: tuple[Played, Played]) -> None:
+    one, other = pair
+    one.says("look", model="m")
+    assert other.last("look") == {"kind": "look", "model": "m"}
+    assert "look" not in [each["kind"] for each in one.heard]
+
+
 def test_who_stood_at_a_version_before_it_heard_of_the_refusal_does_not_stand_at_it(
     crew: Coordination, pair: tuple[Played, Played]
 ) -> None:
