@@ -128,10 +128,13 @@ class Reloader:
             if not self._looking.locked():
                 continue
             for name in sorted(self._registry.names - self._registry.unloaded):
-                try:
-                    await self.heed(name)
-                except Exception:
-                    logger.exception("what is said of %s could not be heeded", name)
+                await self._heed_or_tell(name)
+
+    async def _heed_or_tell(self, name: str) -> None:
+        try:
+            await self.heed(name)
+        except Exception:
+            logger.exception("what is said of %s could not be heeded", name)
 
     async def heed(self, name: str) -> None:
         """Take over what needs no load, though something is being loaded: what is to end ends now.
@@ -156,7 +159,7 @@ class Reloader:
     def hear_of_change(self, name: str) -> None:
         """Look soon, since another worker process changed what is said of a model; on the event loop."""
         self._behind.set()
-        heeding = asyncio.create_task(self.heed(name))
+        heeding = asyncio.create_task(self._heed_or_tell(name))
         self._heeding.add(heeding)
         heeding.add_done_callback(self._heeding.discard)
 
@@ -263,7 +266,9 @@ class Reloader:
         try:
             self._registry.note_names(await self._names())
             names, before = self._registry.names, self._registry.unloaded
-            self._registry.unloaded = await self._loader.run(lambda: repository.unloaded(names, before))
+            unloaded = await self._loader.run(lambda: repository.unloaded(names, before))
+            # What was heeded meanwhile may be later than what was read.
+            self._registry.unloaded = unloaded | (self._registry.unloaded - before)
             self._registry.repository_defaults = await self._defaults()
         except CurrentInvalid as error:
             trouble = f"the defaults of before are kept: {error}"
