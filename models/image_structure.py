@@ -6,9 +6,9 @@ skipped, with bounds far beyond what any encoder writes. Damage is left to whoev
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import NamedTuple
 
 from models.errors import ImageTooLarge, UndecodableImage
 
@@ -18,11 +18,16 @@ PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 GIF_MAGIC = (b"GIF87a", b"GIF89a")
 # Before the first picture of a GIF, and in all of a PNG.
 MOST_PARTS = 50_000
+# Packed in a chunk of their own, and unpacked before anything else: texts and a colour profile.
+PACKED_CHUNKS = frozenset({b"iCCP", b"zTXt", b"iTXt"})
+MOST_PACKED_CHUNKS = 64
 # Values of a TIFF's tag that become numbers: the offsets of its strips, its colours.
 MOST_NUMBERS = 200_000
 # A tile is decoded whole, however little of it is in the image; writers make them of 256 or 512.
 LARGEST_TILE_PIXELS = 1024 * 1024
-TILE_WIDTH, TILE_LENGTH = 322, 323
+WIDTH, LENGTH, TILE_WIDTH, TILE_LENGTH = 256, 257, 322, 323
+# Of strips, or of tiles.
+BYTE_COUNTS = frozenset({279, 325})
 # Bytes of a value, by its type: TIFF 6.0, section 2, and BigTIFF's own.
 VALUE_BYTES = {
     **dict.fromkeys((1, 2, 6, 7), 1),
@@ -32,14 +37,17 @@ VALUE_BYTES = {
 }
 # Kept as they are.
 BYTES_TYPES = frozenset({1, 2, 7})
-INTEGER_TYPES = frozenset({1, 3, 4, 6, 8, 9, 16, 17})
-MOST_TAGS = 65_535
+# By their letters in Python's `struct`; what is negative is no size.
+INTEGERS = {1: "B", 3: "H", 4: "I", 6: "B", 8: "H", 9: "I", 16: "Q", 17: "Q"}
+# libtiff compares each with all before.
+MOST_TAGS = 500
 
 
 @dataclass(frozen=True)
 class _Layout:
     """How a TIFF's directory is written: the place of its offset, and what an entry and its count are."""
 
+    order: str
     offset_at: int
     offset: struct.Struct
     count: struct.Struct
@@ -48,6 +56,7 @@ class _Layout:
 
 _LAYOUTS = {
     magic: _Layout(
+        order,
         4 if classic else 8,
         struct.Struct(order + ("I" if classic else "Q")),
         struct.Struct(order + ("H" if classic else "Q")),
@@ -90,7 +99,7 @@ def check_structure(data: bytes, max_pixels: int) -> None:
     if data.startswith(PNG_MAGIC):
         _count(_png_chunks(data), "PNG")
     elif data.startswith(GIF_MAGIC):
-        _count(_gif_parts(data), "GIF")
+        _count(_gif_parts(data, max_pixels), "GIF")
     elif layout := _LAYOUTS.get(data[:4]):
         _check_directory(data, layout, max_pixels)
     elif data.startswith(_READ_IN_TWO_WAYS):
@@ -104,28 +113,51 @@ def _count(parts: Iterator[None], kind: str) -> None:
 
 def _png_chunks(data: bytes) -> Iterator[None]:
     # PNG, section 5.3: length, type, the data, and a checksum.
-    place = len(PNG_MAGIC)
-    while place < len(data) and data[place + 4 : place + 8] != b"IEND":
+    place, packed = len(PNG_MAGIC), 0
+    while place < len(data) and (kind := data[place + 4 : place + 8]) != b"IEND":
         yield
+        packed += kind in PACKED_CHUNKS
+        if packed > MOST_PACKED_CHUNKS:
+            raise UndecodableImage(
+                f"the PNG has over {MOST_PACKED_CHUNKS} packed texts and profiles; save it anew"
+            )
         place += 12 + int.from_bytes(data[place : place + 4])
 
 
-def _gif_parts(data: bytes) -> Iterator[None]:
+def _gif_parts(data: bytes, max_pixels: int) -> Iterator[None]:
     # GIF89a, section 17 and following: blocks begin with what they are, and consist of pieces up to an empty one.
     place = 13 + _colour_bytes(data, 10)
-    while place < len(data):
+    while place < len(data) and data[place : place + 1] != b";":
         yield
-        kind = data[place]
-        if kind in b",;":
+        if data[place : place + 1] == b",":
+            _check_frame(data, place, max_pixels)
             return
         place += 1
-        if kind != ord("!"):  # What belongs nowhere is skipped, as Pillow does, byte by byte.
-            continue
-        place += 1
-        while place < len(data) and data[place]:
-            yield
-            place += 1 + data[place]
-        place += 1
+        if data[place - 1 : place] == b"!":
+            place = yield from _gif_pieces(data, place)
+
+
+def _gif_pieces(data: bytes, label_at: int) -> Generator[None, None, int]:
+    label, place = data[label_at : label_at + 1], label_at + 1
+    first = data[place + 1 : place + 1 + data[place]] if place < len(data) else b""
+    second_at = place + 1 + len(first)
+    is_loop = label == b"\xff" and first.startswith(b"NETSCAPE2.0")
+    # Where one is empty that may not be, Pillow takes what follows for more of it.
+    if label != b"\xfe" and (not first or (is_loop and data[second_at : second_at + 1] == b"\0")):
+        raise UndecodableImage("the GIF has an extension that is empty; save it anew")
+    while place < len(data) and data[place]:
+        yield
+        place += 1 + data[place]
+    return place + 1
+
+
+def _check_frame(data: bytes, place: int, max_pixels: int) -> None:
+    # What a frame is to be disposed of by is made as it is opened, of the frame's size and not the screen's.
+    left, top, width, height = (int.from_bytes(data[place + at : place + at + 2], "little") for at in (1, 3, 5, 7))
+    if (left + width) * (top + height) > max_pixels:
+        raise ImageTooLarge(
+            f"the GIF's picture takes {left + width} x {top + height} pixels; at most {max_pixels} are allowed"
+        )
 
 
 def _colour_bytes(data: bytes, flags_at: int) -> int:
@@ -134,35 +166,62 @@ def _colour_bytes(data: bytes, flags_at: int) -> int:
 
 
 def _check_directory(data: bytes, layout: _Layout, max_pixels: int) -> None:
-    held, sides = 0, {TILE_WIDTH: 0, TILE_LENGTH: 0}
-    for number, (tag, kind, count, value) in enumerate(_entries(data, layout)):
-        held += count * VALUE_BYTES.get(kind, 1)
-        if held > len(data) or number >= MOST_TAGS or (count > MOST_NUMBERS and kind not in BYTES_TYPES):
+    held, coded, sizes = 0, 0, dict.fromkeys((WIDTH, LENGTH, TILE_WIDTH, TILE_LENGTH), 0)
+    for number, entry in enumerate(_entries(data, layout)):
+        held += entry.number * VALUE_BYTES.get(entry.kind, 1)
+        numbers = entry.number if entry.kind not in BYTES_TYPES else 0
+        if held > len(data) or number >= MOST_TAGS or numbers > MOST_NUMBERS:
             raise UndecodableImage("the TIFF's tags hold more than it has, or than is taken; save it anew")
-        if tag in sides:
-            sides[tag] = max(sides[tag], _side(data, kind, value, layout))
-    pixels = sides[TILE_WIDTH] * sides[TILE_LENGTH]
-    if pixels > max(max_pixels, LARGEST_TILE_PIXELS):
+        if entry.tag in sizes:
+            sizes[entry.tag] = max((sizes[entry.tag], *entry.integers(data, layout, most=1)))
+        elif entry.tag in BYTE_COUNTS:
+            coded += sum(entry.integers(data, layout, most=MOST_NUMBERS))
+    if coded > len(data):
+        raise UndecodableImage("the TIFF's strips or tiles overlap; save it anew")
+    across = _tiled(sizes[WIDTH], sizes[TILE_WIDTH])
+    pixels = across * _tiled(sizes[LENGTH], sizes[TILE_LENGTH])
+    if pixels > max(2 * max_pixels, LARGEST_TILE_PIXELS):
         raise ImageTooLarge(f"the TIFF's tiles have {pixels} pixels; at most {max_pixels} are allowed")
 
 
-def _entries(data: bytes, layout: _Layout) -> Iterator[tuple[int, int, int, bytes]]:
+def _tiled(side: int, tile_side: int) -> int:
+    """How long the tiles of a side are together; 0 without any."""
+    return tile_side * -(-side // tile_side) if tile_side else 0
+
+
+def _entries(data: bytes, layout: _Layout) -> "Iterator[_Entry]":
     try:
         (place,) = layout.offset.unpack_from(data, layout.offset_at)
         (count,) = layout.count.unpack_from(data, place)
         place += layout.count.size
         for index in range(count):
-            yield layout.entry.unpack_from(data, place + index * layout.entry.size)
+            yield _Entry(*layout.entry.unpack_from(data, place + index * layout.entry.size))
     except (struct.error, OverflowError):  # It ends before, or says that it is where no file can be.
         return
 
 
-def _side(data: bytes, kind: int, value: bytes, layout: _Layout) -> int:
-    if kind not in INTEGER_TYPES:
-        raise UndecodableImage("the size of the TIFF's tiles is no whole number; save it anew")
-    size = VALUE_BYTES[kind]
-    order: Literal["little", "big"] = "little" if layout.offset.format.startswith("<") else "big"
-    if size > len(value):  # It stands elsewhere.
-        place = int.from_bytes(value, order)
-        value = data[place : place + size]
-    return int.from_bytes(value[:size], order)
+class _Entry(NamedTuple):
+    """A tag: its kind of values, how many, and those that have room, or where they stand."""
+
+    tag: int
+    kind: int
+    number: int
+    value: bytes
+
+    def integers(self, data: bytes, layout: _Layout, most: int) -> Sequence[int]:
+        """Return its values, or the first `most` of them.
+
+        Raises:
+            UndecodableImage: They are no whole numbers.
+        """
+        letter = INTEGERS.get(self.kind)
+        if letter is None:
+            raise UndecodableImage("the TIFF has a size that is no whole number; save it anew")
+        numbers = struct.Struct(f"{layout.order}{min(self.number, most)}{letter}")
+        values, place = self.value, 0
+        if self.number * VALUE_BYTES[self.kind] > len(self.value):  # They stand elsewhere.
+            values, (place,) = data, layout.offset.unpack(self.value)
+        try:
+            return numbers.unpack_from(values, place)
+        except (struct.error, OverflowError):
+            return (0,)

@@ -7,7 +7,6 @@ left to Pillow: here that is no error, but None. Axes: H height, W width, C chan
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import islice
 from typing import Literal
 
 import numpy as np
@@ -22,7 +21,7 @@ SCAN = b"\xff\xda"
 # Baseline, extended and progressive, of 8 bits: ITU-T T.81, table B.1.
 PLAIN_FRAMES = (0xC0, 0xC1, 0xC2)
 OTHER_FRAMES = frozenset({0xC3, *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0)})
-APP1, START_OF_SCAN = 0xE1, 0xDA
+APP1, START_OF_SCAN, END_OF_IMAGE = 0xE1, 0xDA, 0xD9
 # Both may say how the image is to be turned.
 EXIF, IN_XMP = b"Exif\0\0", b"Orientation"
 ORIENTATION, SHORT, UPRIGHT = 0x0112, 3, 1
@@ -32,9 +31,11 @@ BARE = frozenset({0x00, 0x01, *range(0xD0, 0xDA)})
 AFTER_FILL = re.compile(rb"[^\xff]")
 # Encoders write a dozen; large colour profiles and previews a few hundred.
 MOST_SEGMENTS = 5_000
-# All that begin with a marker and a length; cannot occur within coded data.
-SEGMENT = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")
-EXIF_SEGMENT = re.compile(rb"\xff\xe1..Exif\0\0", re.DOTALL)
+# What is escaped within coded data, or restarts it, is none that ends it.
+MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
+SEARCHED_BYTES = 1024 * 1024
+MOST_JUNK_BYTES = 65_536
+# A decoder in Python joins them, all anew for each.
 MOST_EXIF_SEGMENTS = 20
 LEFT_TO_PILLOW = OTHER_FRAMES | BARE
 COLORSPACES = {1: "GRAY", 3: "RGB"}
@@ -85,18 +86,36 @@ def read_frame(data: bytes) -> Frame | None:
     raise UndecodableImage(f"the JPEG has over {MOST_SEGMENTS} segments before its image")
 
 
-def check_segments(data: bytes) -> None:
-    """Refuse a JPEG with so many segments that a decoder in Python is kept busy by them, or by what they hold.
+def count_scans(data: bytes) -> int:
+    """Go through a JPEG's segments as a codec does, up to its end, and return how many scans it has.
 
     Raises:
-        UndecodableImage: It has too many.
+        UndecodableImage: A decoder in Python would be kept busy by what it is made of.
+
+    Source: ITU-T T.81, annex B.
     """
-    # In whatever way damaged bytes are read: none that counts can be without such a marker.
-    if _count(SEGMENT, data, MOST_SEGMENTS) > MOST_SEGMENTS:
-        raise UndecodableImage(f"the JPEG has over {MOST_SEGMENTS} segments")
-    # Pillow joins them, all anew for each.
-    if _count(EXIF_SEGMENT, data, MOST_EXIF_SEGMENTS) > MOST_EXIF_SEGMENTS:
-        raise UndecodableImage(f"the JPEG has over {MOST_EXIF_SEGMENTS} segments of Exif")
+    place, scans, exif, junk = len(MAGIC), 0, 0, 0
+    for _ in range(MOST_SEGMENTS):
+        marker_at = _next_marker(data, place)
+        if marker_at is None and not scans:
+            raise UndecodableImage("the JPEG ends before its image")
+        if marker_at is None:
+            return scans
+        # Between coded data and what follows nothing is amiss.
+        junk += 0 if scans else marker_at - 1 - place
+        if junk > MOST_JUNK_BYTES:
+            raise UndecodableImage("the JPEG has too much between its segments; save it anew")
+        marker, place = data[marker_at], marker_at + 1
+        if marker == END_OF_IMAGE and scans:
+            return scans
+        if marker in BARE:
+            continue
+        scans += marker == START_OF_SCAN
+        exif += marker == APP1 and data.startswith(EXIF, place + 2)
+        if exif > MOST_EXIF_SEGMENTS:
+            raise UndecodableImage(f"the JPEG has over {MOST_EXIF_SEGMENTS} segments of Exif")
+        place += max(2, int.from_bytes(data[place : place + 2]))
+    raise UndecodableImage(f"the JPEG has over {MOST_SEGMENTS} segments")
 
 
 def decode(data: bytes, frame: Frame, least_height: int, least_width: int) -> NDArray[np.uint8] | None:
@@ -131,8 +150,15 @@ def decode(data: bytes, frame: Frame, least_height: int, least_width: int) -> ND
     return pixels_HWC
 
 
-def _count(pattern: re.Pattern[bytes], data: bytes, most: int) -> int:
-    return sum(1 for _ in islice(pattern.finditer(data), most + 1))
+def _next_marker(data: bytes, place: int) -> int | None:
+    """Return where the next marker's second byte is."""
+    # By pieces, between which others get a turn.
+    while place < len(data):
+        found = MARKER.search(data, place, place + SEARCHED_BYTES)
+        if found is not None:
+            return found.end() - 1
+        place += SEARCHED_BYTES - 1
+    return None
 
 
 def _may_turn(segment: bytes) -> bool:

@@ -79,7 +79,7 @@ async def _content(asked: FeedbackRequest, model: LiveModel, taken: Intake, serv
         raise InvalidRequest(f"{asked.model} takes {model.kind}s; send the input as {model.kind}")
     if asked.text is None:
         # However small it is: what its header says is read in Python.
-        return await taken.on_thread(partial(_image, asked.image or ""))
+        return await taken.on_thread(partial(_image, asked.image or "", service.settings.max_image_pixels))
     if not asked.text.strip():
         raise InvalidRequest("text: is empty")
     if len(asked.text) > service.settings.max_text_chars:
@@ -87,11 +87,11 @@ async def _content(asked: FeedbackRequest, model: LiveModel, taken: Intake, serv
     return asked.text.encode()
 
 
-def _image(sent: str) -> bytes:
+def _image(sent: str, max_pixels: int) -> bytes:
     try:
         content = unpacked(sent_base64(sent))
     except InvalidRequest as error:
         raise InvalidRequest(f"image: {error.detail}") from None
-    if not is_image_file(content):
+    if not is_image_file(content, max_pixels):
         raise UndecodableImage(f"the {len(content)} bytes are no image that could be learned from")
     return content

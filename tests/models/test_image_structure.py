@@ -51,7 +51,7 @@ def test_what_encoders_write_is_read_as_ever(mode: str) -> None:
         stream = io.BytesIO()
         image.save(stream, kind, **options)
         check_structure(stream.getvalue(), 500 * 300)
-        assert is_image_file(stream.getvalue())
+        assert is_image_file(stream.getvalue(), 500 * 300)
         assert begins_as_image(stream.getvalue())
         found = decode_image(stream.getvalue(), decoding(color="RGB", size=(300, 500)))
         wanted = image.convert("RGB") if kind != "GIF" else Image.open(stream).convert("RGB")
