@@ -17,7 +17,7 @@ _BMP_HEADERS = frozenset({12, 16, 40, 52, 56, 64, 108, 124})
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 GIF_MAGIC = (b"GIF87a", b"GIF89a")
 # Before the first picture of a GIF, and in all of a PNG.
-MOST_PARTS = 50_000
+MOST_PARTS = 20_000
 # Packed in a chunk of their own, and unpacked before anything else: texts and a colour profile.
 PACKED_CHUNKS = frozenset({b"iCCP", b"zTXt", b"iTXt"})
 MOST_PACKED_CHUNKS = 64
@@ -177,7 +177,7 @@ def _check_directory(data: bytes, layout: _Layout, max_pixels: int) -> None:
         elif entry.tag in BYTE_COUNTS:
             coded += sum(entry.integers(data, layout, most=MOST_NUMBERS))
     if coded > len(data):
-        raise UndecodableImage("the TIFF's strips or tiles overlap; save it anew")
+        raise UndecodableImage("the TIFF is cut short, or its strips or tiles overlap; save it anew")
     across = _tiled(sizes[WIDTH], sizes[TILE_WIDTH])
     pixels = across * _tiled(sizes[LENGTH], sizes[TILE_LENGTH])
     if pixels > max(2 * max_pixels, LARGEST_TILE_PIXELS):

@@ -56,7 +56,7 @@ def strips_of_bytes(number: int = 150_000) -> bytes:
     return tiff(grey(100, 100) | {STRIPS: (BYTE, number, bytes(number)), ROWS: long(1)})
 
 
-def numbers_in_a_tag(number: int = 3_000_000) -> bytes:
+def numbers_in_a_tag(number: int = 1_000_000) -> bytes:
     """A tag that says again and again what one number would."""
     format_ = {SAMPLE_FORMAT: (SHORT, number, b"\1\0" * number)}
     return tiff(grey(8, 8) | {STRIPS: long(8), ROWS: long(8), COUNTS: long(64)} | format_)
@@ -190,7 +190,7 @@ def extensions(number: int = 300_000) -> bytes:
     return head + b"!\xfe\x01a\0" * number + picture
 
 
-def junk(number: int = 2_000_000) -> bytes:
+def junk(number: int = 1_500_000) -> bytes:
     """A GIF that comes to its picture after bytes that are nothing."""
     head, picture = _gif()
     return head + bytes(number) + picture

@@ -25,6 +25,14 @@ from tests.servers import ROOT, Process, process
 # Of each operation: where nothing is changed, and where models are unloaded meanwhile.
 EXAMPLES, EXAMPLES_OF_ADMINISTRATION = (300, 300) if LONG else (12, 4)
 CONFIGURATION = ROOT / "schemathesis.toml"
+# What the document's example of a tensor is for.
+OF_THE_EXAMPLE = """
+[[operations]]
+include-path-regex = "/infer$"
+checks.positive_data_acceptance.enabled = false
+[operations.parameters]
+"path.name" = "shades"
+"""
 KEY, ADMIN_KEY = new_key(), new_key()
 AS_CLIENT = {"Authorization": f"Bearer {KEY}"}
 AS_ADMINISTRATOR = {"Authorization": f"Bearer {ADMIN_KEY}"}
@@ -107,7 +115,7 @@ def test_every_operation_does_what_the_document_says(
 ) -> None:
     client, words = service.client, dictionaries(models)
     (version, *_) = models.versions("shades")
-    pinned = f'{words}"path.version" = "{version}"'
+    pinned = f'{words}"path.version" = "{version}"{OF_THE_EXAMPLE}'
     plain = ["--exclude-tag", "administration", "--phases", "examples,coverage,fuzzing"]
     asked = try_all(service, tmp_path, pinned, EXAMPLES, *plain)
     # Models are unloaded meanwhile, and versions tried and made current.

@@ -19,7 +19,7 @@ from tests.faults.memory import peak_mb
 from tests.hostile_images import HOSTILE_IMAGES, LONG, TILE_LENGTH, TILE_WIDTH, grey, large_tile, long, tiff
 
 # Of the processor's time: far less than what they would take, and far more than it takes to refuse them.
-MOST_S = 0.1
+MOST_S = 0.2
 MOST_MB = 16.0
 
 
