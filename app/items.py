@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from models import jpeg
 from models.errors import UndecodableImage
+from models.image_structure import PNG_MAGIC
 from models.repository import InputKind
 
 
@@ -33,7 +34,6 @@ TINY_BYTES = 4_096
 TINY_PIXELS = 4_096
 # Each passes over the whole image; encoders write a dozen at most.
 MOST_TINY_SCANS = 16
-PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 
 
 def is_tiny(item: Item) -> bool:

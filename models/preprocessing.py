@@ -131,21 +131,25 @@ def _decode_jpeg(data: bytes, decoding: ImageDecoding, max_pixels: int) -> NDArr
     """Decode a plain JPEG, uint8 of shape HWC; None if Pillow has to look at it."""
     if not data.startswith(jpeg.MAGIC):
         return None
-    # This never counts too few. Each scan passes over the whole image: repeated thousands of times in a few
-    # kilobytes, they would occupy a thread for minutes.
-    scans = data.count(jpeg.SCAN)
-    if scans > MOST_JPEG_SCANS:  # A photograph's film may follow it, in which they are met by chance.
-        scans = jpeg.count_scans(data)
-    if scans > MOST_JPEG_SCANS:
-        raise UndecodableImage(f"the JPEG has over {MOST_JPEG_SCANS} scans")
     frame = jpeg.read_frame(data)
     if frame is None:
         return None
     _check_pixels(frame.width, frame.height, max_pixels)
-    if scans * frame.width * frame.height > MOST_SCANNED_PIXELS:
-        raise UndecodableImage(f"the JPEG has {scans} scans, too many for its size; save it anew")
+    _check_scans(data, frame.width, frame.height)
     side = decoding.shorter_side
     return jpeg.decode(data, frame, *((side, side) if side else decoding.size))
+
+
+def _check_scans(data: bytes, width: int, height: int) -> None:
+    # Each passes over the whole image: repeated thousands of times in a few kilobytes, they would occupy a thread
+    # for minutes.
+    most = min(MOST_JPEG_SCANS, MOST_SCANNED_PIXELS // max(1, width * height))
+    # This never counts too few; but a photograph's film may follow it, in which they are met by chance.
+    if data.count(jpeg.SCAN) <= most:
+        return
+    scans = jpeg.count_scans(data)
+    if scans > most:
+        raise UndecodableImage(f"the JPEG has {scans} scans; of its size at most {most} are allowed: save it anew")
 
 
 def _check_pixels(width: int, height: int, max_pixels: int) -> None:
@@ -181,11 +185,10 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
 def _begin(data: bytes) -> Image.Image:
     if not data.startswith(jpeg.MAGIC):
         return Image.open(BytesIO(data), formats=FORMATS)
-    scans = jpeg.count_scans(data)
+    jpeg.count_scans(data)  # Raises if Pillow would be kept busy.
     # Not as one of several pictures: of those Pillow reads one directory more.
     image = JpegImageFile(BytesIO(data))
-    if scans > MOST_JPEG_SCANS or scans * image.width * image.height > MOST_SCANNED_PIXELS:
-        raise UndecodableImage(f"the JPEG has {scans} scans, too many for its size; save it anew")
+    _check_scans(data, image.width, image.height)
     return image
 
 

@@ -162,6 +162,15 @@ def test_exif_is_ignored_where_the_model_says_so(format_: str, orientation: int)
     assert torch.equal(decode_image(turned, lies), decode_image(plain, lies))
 
 
+def test_a_large_photograph_may_be_followed_by_a_film_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    # As of 48 megapixels, of which few scans are allowed: as many more are met in the film by chance.
+    content = encoded(noise(), "JPEG")
+    monkeypatch.setattr("models.preprocessing.MOST_SCANNED_PIXELS", 10 * 64 * 64)
+    film = random.Random(0).randbytes(3_000_000)  # noqa: S311
+    assert 10 < film.count(b"\xff\xda") < 100
+    assert torch.equal(decode_image(content + film, decoding()), decode_image(content, decoding()))
+
+
 def test_a_side_is_not_longer_than_a_jpegs() -> None:
     with pytest.raises(ImageTooLarge, match="a side"):
         decode_image(encoded(Image.new("L", (65_536, 1)), "PNG"), decoding())
