@@ -173,9 +173,20 @@ class InternalError(ServingError):
 
 
 class Overloaded(ServingError):
-    """Refused at admission: the queue is full, or the deadline would be missed."""
+    """Refused at admission: the queue is full, or the deadline would be missed.
+
+    Args:
+        detail: See `ServingError`.
+        retry_after_s: See `ServingError`.
+        until_s: Until when another that asks the same and allows no more time is refused too, on the monotonic
+            clock; None if that is not known.
+    """
 
     code = "overloaded"
+
+    def __init__(self, detail: str, retry_after_s: float | None = None, until_s: float | None = None) -> None:
+        super().__init__(detail, retry_after_s)
+        self.until_s = until_s
 
 
 class Draining(ServingError):

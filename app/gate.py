@@ -1,12 +1,14 @@
-"""Who is let in while the event loop itself is what requests wait for, as it is where a model takes microseconds.
+"""Who is refused where its headers are read: before it costs a task, its body, or a line in the log.
 
 To look at a request and refuse it takes the loop a good part of what an answer takes, and where many are refused
-little time is left for answers. So whoever would wait too long for the loop is refused where its headers are read:
-before it costs a task, a place in the queue or a line in the log. Used on the event loop only.
+little time is left for answers. So here is refused who would wait too long for the event loop itself, as happens
+where a model takes microseconds, and who asks what another was just refused: of those that are too many for a
+model, about as many are looked at as are answered. Used on the event loop only.
 """
 
 import asyncio
 import logging
+from typing import NamedTuple
 
 from app.errors import Overloaded, failure, is_open_inference, problem
 from app.headers import Headers, asked_timeout_s, first, request_id
@@ -22,11 +24,34 @@ WAIT_SHARE = 0.1
 SHORT_S = 0.001
 TELL_EVERY_S = 1.0
 RETRY_AFTER_S = 1
-REFUSED = Overloaded("more is asked than can be looked at; allow more time or try again later")
+# For so long at most a refusal speaks for others: those that it waited behind may leave at any time.
+BELIEVED_S = 0.05
+# Ways of asking that are remembered; a client may think up any number.
+MOST_WAYS = 64
+REFUSED = Overloaded("more is asked than can be answered in time; allow more time or try again later")
+
+
+class Queue(NamedTuple):
+    """What is too long to wait for.
+
+    Attributes:
+        given_s: Who allows no more than this is refused.
+        until_s: Until then, on the monotonic clock.
+        about: The model, its version and the route that refusals are counted for.
+    """
+
+    given_s: float
+    until_s: float
+    about: tuple[str, str, str]
+
+
+LOOP = Queue(0.0, 0.0, ("", "", "unmatched"))
 
 
 class Gate:
     """Counts who waits for the event loop, measures how long that takes, and refuses who would wait too long.
+
+    It remembers besides, for a moment, who was refused by a model.
 
     Args:
         metrics: Where refusals are counted.
@@ -38,16 +63,36 @@ class Gate:
         self._longest_s = longest_s
         self._waiting = 0
         self._each_s = 0.0
+        self._queues: dict[tuple[bytes, str], Queue] = {}
         self._refused = 0
         self._telling: asyncio.TimerHandle | None = None
         self._before, self._after = _problem()
         self._failure = bytes(failure(REFUSED).body)
 
-    def lets_in(self, headers: Headers) -> bool:
-        """Whether a request would be looked at soon enough."""
+    def too_long(self, url: bytes, headers: Headers, now_s: float) -> Queue | None:
+        """Return what a request that comes now would wait too long for; None lets it in."""
         # Where nobody waits one is let in whatever was measured: only so it is found out that it got better.
         wait_s = self._waiting * self._each_s
-        return wait_s <= SHORT_S or wait_s <= WAIT_SHARE * self._given_s(headers)
+        if wait_s > SHORT_S and wait_s > WAIT_SHARE * self._given_s(headers):
+            return LOOP
+        queue = self._queues.get(_way(url, headers)) if self._queues else None
+        if queue is None or now_s >= queue.until_s or self._given_s(headers) > queue.given_s:
+            return None
+        return queue
+
+    def remember(self, url: bytes, headers: Headers, queue: Queue, now_s: float) -> None:
+        """Refuse, for a moment, whoever asks the same way.
+
+        Args:
+            url: As it was sent. It says, with the content type, which model is asked.
+            headers: Of the request that was refused now.
+            queue: Why.
+            now_s: On the monotonic clock.
+        """
+        way = _way(url, headers)
+        if way not in self._queues and len(self._queues) >= MOST_WAYS:
+            self._queues.clear()
+        self._queues[way] = queue._replace(until_s=min(queue.until_s, now_s + BELIEVED_S))
 
     def enter(self) -> int:
         """Count one more who waits, and give it its place, from 1."""
@@ -61,9 +106,9 @@ class Gate:
         each_s = min(waited_s / place, MOST_SLOWER * self._each_s + SHORT_S)
         self._each_s += SMOOTHING * (each_s - self._each_s)
 
-    def refusal(self, path: str, headers: Headers) -> tuple[bytes, bytes]:
+    def refusal(self, queue: Queue, path: str, headers: Headers) -> tuple[bytes, bytes]:
         """Refuse a request: count it, and give its answer's headers, each with its end, and body."""
-        self._metrics.requests.count("", "", "unmatched", Overloaded.code)
+        self._metrics.requests.count(*queue.about, Overloaded.code)
         self._refused += 1
         if self._telling is None:
             self._telling = asyncio.get_running_loop().call_later(TELL_EVERY_S, self._tell)
@@ -88,8 +133,12 @@ class Gate:
 
     def _tell(self) -> None:
         # One line for all: there is no time for more.
-        logger.warning("%d requests were refused: the event loop cannot keep up", self._refused)
+        logger.warning("%d more requests were refused: they could not be answered in time", self._refused)
         self._refused, self._telling = 0, None
+
+
+def _way(url: bytes, headers: Headers) -> tuple[bytes, str]:
+    return url, (first(headers, b"content-type") or "").partition(";")[0]
 
 
 def _problem() -> tuple[bytes, bytes]:

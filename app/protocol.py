@@ -19,7 +19,7 @@ from typing import Any, Protocol, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from app.gate import Gate
+from app.gate import Gate, Queue
 
 # Of a request line and its headers, and of whatever else is no body. Proxies and servers allow 8 to 64 KiB.
 MOST_HEAD_BYTES = 65_536
@@ -199,10 +199,11 @@ class RequestProtocol(HttpToolsProtocol):
             self._end_with(*TOO_MANY)
             self.cycle = cast(RequestResponseCycle, ANSWERED)
             return
-        state["received_s"] = time.monotonic()
+        state["received_s"], state["url"] = time.monotonic(), self.url
         gate = self._gate if self.parser.get_method() == b"POST" else None
-        if gate is not None and not gate.lets_in(self.headers):
-            self._refuse(gate)
+        queue = gate.too_long(self.url, self.headers, state["received_s"]) if gate is not None else None
+        if gate is not None and queue is not None:
+            self._refuse(gate, queue)
             return
         super().on_headers_complete()
         self._answered = self.cycle
@@ -219,9 +220,9 @@ class RequestProtocol(HttpToolsProtocol):
     def _default_headers(self) -> list[bytes]:
         return [b"%s: %s" % named for named in self.server_state.default_headers]
 
-    def _refuse(self, gate: Gate) -> None:
+    def _refuse(self, gate: Gate, queue: Queue) -> None:
         keeps = self.parser.should_keep_alive()
-        head, body = gate.refusal(self.url.decode("latin-1"), self.headers)
+        head, body = gate.refusal(queue, self.url.decode("latin-1"), self.headers)
         lines = [b"HTTP/1.1 503 Service Unavailable", *self._default_headers()]
         lines.append(head + (b"\r\n" if keeps else b"connection: close\r\n\r\n") + body)
         self.transport.write(b"\r\n".join(lines))

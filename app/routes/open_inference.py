@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Request, Response
 
 from app.bodies import BodyLimits
-from app.errors import Draining, ModelNotReady, ServingError
+from app.errors import Draining, ModelNotReady, Overloaded, ServingError
 from app.headers import header
 from app.items import Item
 from app.open_inference.binding import items_of, raw_item
@@ -31,6 +31,7 @@ from app.registry import LiveModel, Registry
 from app.responding import Raw
 from app.routes.health import readiness_of_all
 from app.routes.intake import Intake, intake
+from app.routes.refusals import remember
 from app.routes.routing import ROUTING_PARAMETER, routing_key
 from app.routes.service import ServiceOf
 from app.schemas import EXAMPLE_IMAGE
@@ -179,7 +180,11 @@ async def _infer(request: Request, service: Service, name: str, version: str | N
             deadline=taken.deadline,
             key=key,
         )
-        answer = await service.predictor.predict(ask)
+        try:
+            answer = await service.predictor.predict(ask)
+        except Overloaded as refused:
+            remember(request, service, ask, refused)
+            raise
         manifest = answer.model.manifest
         state = request.scope["state"]
         state["model"], state["version"], state["items"] = manifest.name, manifest.version, len(items)

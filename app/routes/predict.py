@@ -8,13 +8,14 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic_core import to_json
 
 from app.bodies import IMAGE_TYPES, WHOLE_IMAGES, BodyLimits, parse_body
-from app.errors import InvalidRequest, ServingError, note, problem
+from app.errors import InvalidRequest, Overloaded, ServingError, note, problem
 from app.form import FORM_TYPE
 from app.headers import header
 from app.prediction import Answer, Ask
 from app.responding import DEFAULT_TOP_K
 from app.routes.intake import intake
 from app.routes.problems import documented
+from app.routes.refusals import remember
 from app.routes.routing import ROUTING_PARAMETER, routing_key
 from app.routes.service import ServiceOf
 from app.schemas import EXAMPLE_IMAGE, ImageInstance, ItemError, JsonRequest, PredictReply, TextInstance
@@ -121,7 +122,14 @@ async def _answer(
             deadline=taken.deadline,
             key=routing_key(request) if service.registry.candidates else None,
         )
-        return _reply(request, await service.predictor.predict(ask))
+        try:
+            answer = await service.predictor.predict(ask)
+        except Overloaded as refused:
+            # JSON may say in its body which model, and which kind of default one.
+            if model is not None or content_type in WHOLE_IMAGES:
+                remember(request, service, ask, refused)
+            raise
+        return _reply(request, answer)
 
 
 def _reply(request: Request, answer: Answer) -> Response:

@@ -7,13 +7,15 @@ import logging
 import pytest
 
 import app.gate
-from app.gate import Gate
+from app.gate import BELIEVED_S, LOOP, MOST_WAYS, Gate, Queue
 from app.metrics import Metrics
 from app.schemas import Problem
 
 pytestmark = pytest.mark.anyio
 
 LONGEST_S = 30.0
+URL, PNG = b"/predict?top_k=2", (b"content-type", b"image/png")
+FULL = Queue(given_s=0.5, until_s=10.02, about=("shades", "1", "/predict"))
 
 
 def gate_of_a_slow_loop(each_s: float, longest_s: float = LONGEST_S) -> Gate:
@@ -26,7 +28,12 @@ def gate_of_a_slow_loop(each_s: float, longest_s: float = LONGEST_S) -> Gate:
 
 def let_in(gate: Gate, count: int, *headers: tuple[bytes, bytes]) -> int:
     """Have so many come; return how many there were room for."""
-    return sum(gate.lets_in(headers) and gate.enter() > 0 for _ in range(count))
+    return sum(gate.too_long(URL, headers, 0.0) is None and gate.enter() > 0 for _ in range(count))
+
+
+def allowing(milliseconds: int) -> tuple[bytes, bytes]:
+    """A request's header."""
+    return b"x-request-timeout-ms", str(milliseconds).encode()
 
 
 def test_a_gate_that_knows_nothing_yet_lets_everyone_in() -> None:
@@ -69,8 +76,73 @@ def test_one_moment_in_which_the_process_was_held_up_does_not_shut_it() -> None:
     assert let_in(gate, 2) == 2
 
 
+def test_who_asks_the_same_is_refused_for_a_moment() -> None:
+    gate = Gate(Metrics(), LONGEST_S)
+    gate.remember(URL, [PNG], FULL, 10.0)
+    headers = [PNG, allowing(500)]
+    assert gate.too_long(URL, headers, 10.0) == gate.too_long(URL, headers, 10.019) == FULL
+    assert gate.too_long(URL, [PNG, allowing(100)], 10.0) == FULL
+    assert gate.too_long(URL, headers, 10.02) is None
+
+
+@pytest.mark.parametrize(
+    ("url", "headers"),
+    [
+        (b"/predict", [PNG, allowing(500)]),
+        (URL, [(b"content-type", b"image/jpeg"), allowing(500)]),
+        (URL, [allowing(500)]),
+        (URL, [PNG, allowing(501)]),
+        (URL, [PNG]),
+    ],
+    ids=["another query", "another type", "no type", "more time", "all the time there is"],
+)
+def test_who_asks_otherwise_is_let_in(url: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+    gate = Gate(Metrics(), LONGEST_S)
+    gate.remember(URL, [PNG], FULL, 10.0)
+    assert gate.too_long(url, headers, 10.0) is None
+
+
+def test_what_follows_the_content_type_is_not_looked_at() -> None:
+    gate = Gate(Metrics(), LONGEST_S)
+    gate.remember(URL, [(b"content-type", b"multipart/form-data; boundary=a")], FULL, 10.0)
+    headers = [(b"content-type", b"multipart/form-data; boundary=b"), allowing(500)]
+    assert gate.too_long(URL, headers, 10.0) == FULL
+
+
+def test_no_refusal_is_believed_for_long() -> None:
+    gate = Gate(Metrics(), LONGEST_S)
+    gate.remember(URL, [PNG], FULL._replace(until_s=1_000.0), 10.0)
+    headers = [PNG, allowing(500)]
+    assert gate.too_long(URL, headers, 10.0 + 0.9 * BELIEVED_S) is not None
+    assert gate.too_long(URL, headers, 10.0 + BELIEVED_S) is None
+
+
+def test_a_later_refusal_takes_the_place_of_the_one_before() -> None:
+    gate = Gate(Metrics(), LONGEST_S)
+    gate.remember(URL, [PNG], FULL, 10.0)
+    gate.remember(URL, [PNG], FULL._replace(given_s=0.1), 10.01)
+    assert gate.too_long(URL, [PNG, allowing(500)], 10.01) is None
+
+
+def test_only_so_many_ways_of_asking_are_remembered() -> None:
+    gate = Gate(Metrics(), LONGEST_S)
+    urls = [b"/predict?top_k=%d" % number for number in range(1_000)]
+    for url in urls:
+        gate.remember(url, [PNG], FULL, 10.0)
+    known = [url for url in urls if gate.too_long(url, [PNG, allowing(500)], 10.0)]
+    assert 0 < len(known) <= MOST_WAYS
+    assert urls[-1] in known
+
+
+async def test_a_refusal_is_counted_for_what_was_asked() -> None:
+    metrics = Metrics()
+    Gate(metrics, LONGEST_S).refusal(FULL, "/predict", [])
+    line = b'lantern_requests_total{code="overloaded",model="shades",route="/predict",version="1"} 1.0'
+    assert line in metrics.render()
+
+
 async def test_a_refusal_is_a_problem_with_its_requests_own_id() -> None:
-    head, body = Gate(Metrics(), LONGEST_S).refusal("/predict", [(b"x-request-id", b"mine-1")])
+    head, body = Gate(Metrics(), LONGEST_S).refusal(LOOP, "/predict", [(b"x-request-id", b"mine-1")])
     problem = Problem.model_validate_json(body)
     assert (problem.status, problem.code, problem.request_id) == (503, "overloaded", "mine-1")
     lines = dict(line.split(b": ") for line in head.split(b"\r\n") if line)
@@ -80,14 +152,14 @@ async def test_a_refusal_is_a_problem_with_its_requests_own_id() -> None:
 
 
 async def test_a_refusal_is_said_in_the_words_of_its_protocol() -> None:
-    head, body = Gate(Metrics(), LONGEST_S).refusal("/v2/models/shades/infer", [])
+    head, body = Gate(Metrics(), LONGEST_S).refusal(LOOP, "/v2/models/shades/infer", [])
     assert list(json.loads(body)) == ["error"]
     assert b"content-type: application/json\r\n" in head
     assert b"content-length: %d\r\n" % len(body) in head
 
 
 async def test_an_id_that_is_none_is_not_echoed() -> None:
-    _, body = Gate(Metrics(), LONGEST_S).refusal("/predict", [(b"x-request-id", b'"},{"')])
+    _, body = Gate(Metrics(), LONGEST_S).refusal(LOOP, "/predict", [(b"x-request-id", b'"},{"')])
     assert len(Problem.model_validate_json(body).request_id) == 32
 
 
@@ -99,13 +171,13 @@ async def test_refusals_are_counted_and_told_together(
     gate = Gate(metrics, LONGEST_S)
     with caplog.at_level(logging.WARNING):
         for _ in range(7):
-            gate.refusal("/predict", [])
+            gate.refusal(LOOP, "/predict", [])
         assert gate._telling is not None
         told = asyncio.Event()
         asyncio.get_running_loop().call_at(gate._telling.when(), told.set)  # Behind it, since at the same time.
         await told.wait()
     (message,) = caplog.messages
-    assert message.startswith("7 requests")
+    assert message.startswith("7 more requests")
     assert (
         b'lantern_requests_total{code="overloaded",model="",route="unmatched",version=""} 7.0' in metrics.render()
     )

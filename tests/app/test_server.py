@@ -1,3 +1,4 @@
+import base64
 import gc
 import os
 import socket
@@ -6,7 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pydantic_core import to_json
 
+import app.gate
 from app.main import create_app
 from app.server import Server
 from app.settings import Settings
@@ -125,6 +128,83 @@ def test_who_would_wait_too_long_for_the_loop_is_refused_and_keeps_the_connectio
     assert client.get("/health/ready").status_code == 200
     told = client.get("/metrics").text
     assert 'lantern_requests_total{code="overloaded",model="",route="unmatched",version=""} 2.0' in told
+
+
+JSON = {"Content-Type": "application/json"}
+IN_JSON = to_json({"instances": [{"image": base64.b64encode(png(0)).decode()}]})
+TENSOR = to_json(
+    {
+        "inputs": [
+            {
+                "name": "images",
+                "datatype": "BYTES",
+                "shape": [1],
+                "data": [base64.b64encode(png(0)).decode()],
+            }
+        ]
+    }
+)
+
+
+def make_busy(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the model seem to have work for hours, and each refusal stay true as long."""
+    running.until_ready()
+    batcher = running.service.registry.live["shades"].batcher
+    monkeypatch.setattr(batcher._crew.runners, "wait_s", lambda _now_s, light: 36_000.0)
+    monkeypatch.setattr(batcher, "_open", {object()})
+    monkeypatch.setattr(app.gate, "BELIEVED_S", 3_600.0)
+
+
+@pytest.mark.parametrize(
+    ("path", "route", "content", "headers"),
+    [
+        ("/predict", "/predict", png(0), PNG),
+        ("/models/shades/predict", "/models/{name}/predict", png(0), PNG),
+        ("/predict?model=shades", "/predict", IN_JSON, JSON),
+        ("/v2/models/shades/infer", "/v2/models/{name}/infer", TENSOR, JSON),
+    ],
+    ids=["an image", "a model's path", "a model's name", "the open protocol"],
+)
+def test_who_asks_what_another_was_refused_is_refused_where_headers_are_read(
+    shades: Repository,
+    serve: Serve,
+    monkeypatch: pytest.MonkeyPatch,
+    path: str,
+    route: str,
+    content: bytes,
+    headers: dict[str, str],
+) -> None:
+    running = serve()
+    make_busy(running, monkeypatch)
+    first, second = [running.client.post(path, content=content, headers=headers) for _ in range(2)]
+    assert (first.status_code, second.status_code) == (503, 503)
+    assert "the answer is expected in" in first.text
+    assert "answered in time" in second.text
+    assert int(second.headers["retry-after"]) >= 1
+    version = running.service.registry.live["shades"].manifest.version
+    labels = f'code="overloaded",model="shades",route="{route}",version="{version}"'
+    assert f"lantern_requests_total{{{labels}}} 2.0" in running.client.get("/metrics").text
+
+
+def test_who_says_only_in_the_body_what_is_asked_is_looked_at(
+    shades: Repository, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = serve()
+    make_busy(running, monkeypatch)
+    for _ in range(2):
+        refused = running.client.post("/predict", content=IN_JSON, headers=JSON)
+        assert "the answer is expected in" in refused.json()["detail"]
+
+
+def test_a_request_of_several_items_speaks_for_no_other(
+    shades: Repository, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = serve()
+    make_busy(running, monkeypatch)
+    two = [("file", ("a.png", png(0))), ("file", ("b.png", png(0)))]
+    for _ in range(2):
+        refused = running.client.post("/models/shades/predict", files=two)
+        assert "the answer is expected in" in refused.json()["detail"]
 
 
 @pytest.mark.parametrize("last", ["GET", "POST"])

@@ -11,6 +11,14 @@ from tests.faults.figures import BEGIN, END, PAGE, Figures
 from training.machine import this_machine
 
 SHORT_COMMIT = 8
+LONGEST_S = 3600
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give the long forms of these tests more time than a test has."""
+    for item in items:
+        if LONG and item.path.parent == Path(__file__).parent and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(LONGEST_S))
 
 
 @pytest.fixture(scope="session")
