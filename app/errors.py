@@ -75,6 +75,11 @@ class ServingError(Exception):
         """The HTTP status of the code."""
         return STATUS_BY_CODE[self.code]
 
+    @property
+    def retry_after(self) -> int:
+        """What the header of that name says: whole seconds, at least 1."""
+        return max(1, math.ceil(self.retry_after_s or 1))
+
 
 class UndecodableImage(ServingError):
     """The bytes are not a supported, whole image."""
@@ -320,7 +325,7 @@ def explain(first: ErrorDetails) -> str:
 def _headers(error: ServingError, status: int) -> dict[str, str]:
     headers = {}
     if status in RETRY_LATER:
-        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s or 1)))
+        headers["Retry-After"] = str(error.retry_after)
     if status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = 'Bearer realm="lantern"'
     return headers

@@ -23,7 +23,6 @@ WAIT_SHARE = 0.1
 # Less than this is waited for by whoever asks for an answer within any time that can be met.
 SHORT_S = 0.001
 TELL_EVERY_S = 1.0
-RETRY_AFTER_S = 1
 # For so long at most a refusal speaks for others: those that it waited behind may leave at any time.
 BELIEVED_S = 0.05
 # Ways of asking that are remembered; a client may think up any number.
@@ -37,15 +36,17 @@ class Queue(NamedTuple):
     Attributes:
         given_s: Who allows no more than this is refused.
         until_s: Until then, on the monotonic clock.
+        retry_after_s: What it is told, at least 1.
         about: The model, its version and the route that refusals are counted for.
     """
 
     given_s: float
     until_s: float
+    retry_after_s: int
     about: tuple[str, str, str]
 
 
-LOOP = Queue(0.0, 0.0, ("", "", "unmatched"))
+LOOP = Queue(0.0, 0.0, 1, ("", "", "unmatched"))
 
 
 class Gate:
@@ -118,7 +119,7 @@ class Gate:
             media_type, body = b"application/json", self._failure
         head = b"content-type: %s\r\nretry-after: %d\r\ncontent-length: %d\r\nx-request-id: %s\r\n" % (
             media_type,
-            RETRY_AFTER_S,
+            queue.retry_after_s,
             len(body),
             name,
         )

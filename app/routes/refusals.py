@@ -24,5 +24,6 @@ def remember(request: Request, service: Service, ask: Ask, refused: Overloaded) 
     if "url" not in state or service.registry.candidates or refused.until_s is None or refused.about is None:
         return
     given_s = ask.deadline.at_s - ask.received_s
-    queue = Queue(given_s, refused.until_s, (*refused.about, request.scope["route"].path))
+    about = (*refused.about, request.scope["route"].path)
+    queue = Queue(given_s, refused.until_s, refused.retry_after, about)
     service.gate.remember(state["url"], request.scope["headers"], queue, time.monotonic())

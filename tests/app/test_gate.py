@@ -15,7 +15,7 @@ pytestmark = pytest.mark.anyio
 
 LONGEST_S = 30.0
 URL, PNG = b"/predict?top_k=2", (b"content-type", b"image/png")
-FULL = Queue(given_s=0.5, until_s=10.02, about=("shades", "1", "/predict"))
+FULL = Queue(given_s=0.5, until_s=10.02, retry_after_s=7, about=("shades", "1", "/predict"))
 
 
 def gate_of_a_slow_loop(each_s: float, longest_s: float = LONGEST_S) -> Gate:
@@ -149,6 +149,11 @@ async def test_a_refusal_is_a_problem_with_its_requests_own_id() -> None:
     assert lines[b"x-request-id"] == b"mine-1"
     assert int(lines[b"content-length"]) == len(body)
     assert int(lines[b"retry-after"]) >= 1
+
+
+async def test_a_refusal_says_when_to_come_back() -> None:
+    head, _ = Gate(Metrics(), LONGEST_S).refusal(FULL, "/predict", [])
+    assert b"retry-after: 7\r\n" in head
 
 
 async def test_a_refusal_is_said_in_the_words_of_its_protocol() -> None:
