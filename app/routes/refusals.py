@@ -20,8 +20,9 @@ def remember(request: Request, service: Service, ask: Ask, refused: Overloaded) 
         refused: Why it was not answered.
     """
     state = request.scope["state"]
-    # Where there is a candidate, who asks decides which version is asked.
-    if "url" not in state or service.registry.candidates or refused.until_s is None or refused.about is None:
+    if "url" not in state or refused.until_s is None or refused.about is None:
+        return
+    if refused.about[0] in service.registry.candidates:  # Who asks decides which version is asked.
         return
     given_s = ask.deadline.at_s - ask.received_s
     about = (*refused.about, request.scope["route"].path)

@@ -49,6 +49,23 @@ async def test_a_full_queue_refuses_at_once_and_all_or_nothing() -> None:
         cancel(batcher, admit(batcher, 5, FAR_S))
 
 
+async def test_a_full_queue_says_about_when_a_place_is_free() -> None:
+    clock, model = Clock(), Model()
+    async with batcher_of(model, {1: 1.0}, max_batch_size=1, clock=clock, capacity=4) as batcher:
+        first = await hold(model, batcher)
+        waiting = admit(batcher, 3, FAR_S)
+        with pytest.raises(Overloaded) as refused:
+            admit(batcher, 1, FAR_S)
+        assert refused.value.until_s == pytest.approx(clock.now_s + 1)
+        # Of several it is not known: fewer may be let in sooner.
+        with pytest.raises(Overloaded) as refused:
+            admit(batcher, 2, FAR_S)
+        assert refused.value.until_s is None
+        put(batcher, waiting, [1, 2, 3])
+        model.gate.set()
+        await answers([*first, *waiting])
+
+
 async def test_places_are_free_again_after_every_kind_of_end() -> None:
     model = Model(poison=13)
     async with batcher_of(model, capacity=3) as batcher:
@@ -74,6 +91,7 @@ async def test_a_deadline_that_would_be_missed_is_refused_at_admission() -> None
         with pytest.raises(Overloaded) as refused:
             admit(batcher, 1, clock.now_s + 2.9)
         assert refused.value.retry_after_s == pytest.approx(2.0)
+        assert refused.value.until_s == pytest.approx(clock.now_s + 0.1)
         put(batcher, second, [1])
         model.gate.set()
         await answers([*first, *second])

@@ -1,11 +1,14 @@
 """A candidate answers its share of the requests that name no version, the same keys every time."""
 
+import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
 
+import app.gate
+from app.errors import Overloaded
 from models.candidate import Candidate
 from models.repository import Repository
 from tests.bundles import Always, publish, stage
@@ -46,6 +49,23 @@ def until_tried(client: httpx.Client, version: str | None, share: float = 0.0) -
         else {"version": version, "share": share, "shadow": 0.0, "live": True, "compared": None}
     )
     until(lambda: client.get("/models/shades").json()["candidate"] == wanted)
+
+
+def test_a_version_that_is_busy_has_none_refused_whom_the_candidate_answers(
+    repository: Repository, serve: Serve, versions: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_asked: object) -> None:
+        raise Overloaded("busy", until_s=math.inf)
+
+    running = serve().until_ready()
+    repository.set_candidate("shades", versions[1], 0.5)
+    until_tried(running.client, versions[1], 0.5)
+    monkeypatch.setattr(running.service.registry.live["shades"].batcher, "admit", refuse)
+    monkeypatch.setattr(app.gate, "BELIEVED_S", 3_600.0)
+    candidate = Candidate.parse("shades", (repository.root / "shades/CANDIDATE").read_bytes())
+    for key in KEYS:
+        response = running.client.post("/predict", content=png(0), headers=PNG | {"X-Routing-Key": key})
+        assert response.status_code == (200 if candidate.answers("shades", key) else 503)
 
 
 def test_a_share_of_the_keys_is_answered_by_the_candidate_every_time(
