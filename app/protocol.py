@@ -201,8 +201,7 @@ class RequestProtocol(HttpToolsProtocol):
             return
         state["received_s"], state["url"] = time.monotonic(), self.url
         gate = self._gate if self.parser.get_method() == b"POST" else None
-        queue = gate.too_long(self.url, self.headers, state["received_s"]) if gate is not None else None
-        if gate is not None and queue is not None:
+        if gate is not None and (queue := gate.too_long(self.url, self.headers, state["received_s"])):
             self._refuse(gate, queue)
             return
         super().on_headers_complete()

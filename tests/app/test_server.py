@@ -131,19 +131,9 @@ def test_who_would_wait_too_long_for_the_loop_is_refused_and_keeps_the_connectio
 
 
 JSON = {"Content-Type": "application/json"}
-IN_JSON = to_json({"instances": [{"image": base64.b64encode(png(0)).decode()}]})
-TENSOR = to_json(
-    {
-        "inputs": [
-            {
-                "name": "images",
-                "datatype": "BYTES",
-                "shape": [1],
-                "data": [base64.b64encode(png(0)).decode()],
-            }
-        ]
-    }
-)
+ENCODED = base64.b64encode(png(0)).decode()
+IN_JSON = to_json({"instances": [{"image": ENCODED}]})
+TENSOR = to_json({"inputs": [{"name": "images", "datatype": "BYTES", "shape": [1], "data": [ENCODED]}]})
 
 
 def make_busy(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
