@@ -18,6 +18,7 @@ from models.bundle import Bundle
 from models.errors import BackendUnavailable, BundleError, DeviceLost, GoldenMismatch
 from models.golden import Outputs, check_golden
 from models.operators import NO_OTHERS
+from models.pause import Pause, no_pause
 from models.preparation import ImagePreparation, TextPreparation, preparation_of
 from models.runnable import Run, runnable
 from models.tokenization import Tokenizer
@@ -83,8 +84,9 @@ def load(
     max_pixels: int | None = None,
     threads: int = 1,
     precision: Precision = "auto",
-    rest: float = 0.0,
     allowed: frozenset[str] = NO_OTHERS,
+    pause: Pause = no_pause,
+    beside: LoadedModel | None = None,
 ) -> LoadedModel:
     """Load, freeze and warm up a verified bundle, and run its golden check.
 
@@ -95,8 +97,9 @@ def load(
         max_pixels: Likewise, of an image.
         threads: CPU threads that a batch may use when it has the machine to itself.
         precision: Of the bundle's backends, which may serve.
-        rest: How long to leave the processor to others after each batch of the warm-up, in times of that batch.
         allowed: Operators that a TorchScript file may use besides `models.operators.OPERATORS`.
+        pause: Called between the pieces of the work, each batch of the warm-up among them.
+        beside: Another version of the model, that serves already.
 
     Raises:
         BundleError: It cannot be used, with the reason; whatever torch raised is its cause.
@@ -111,11 +114,13 @@ def load(
     mismatch: GoldenMismatch | None = None
     for backend in usable(manifest, device, precision):
         try:
-            run = runnable(backend, bundle.read, device, threads, allowed)
-            curve, fitting = warm_up(run, bundle, buckets(largest), at_most, rest)
+            run = runnable(backend, bundle.read, device, threads, allowed, pause)
+            known = _known_of(beside, backend, device, largest)
+            curve, fitting = warm_up(run, bundle, buckets(largest), at_most, pause, known)
             # Both ways that a batch may be run.
             for count in sorted({1, at_most}):
                 check_golden(bundle, backend, partial(run, threads=count))
+                pause()
         except GoldenMismatch as error:
             logger.error("backend %s of %s is passed over: %s", backend.id, manifest.name, error)
             mismatch = error
@@ -135,3 +140,16 @@ def load(
         raise mismatch
     detail = "; ".join(reasons) or f"none of its backends runs on {device.type}"
     raise ModelUnusable(f"{manifest.name}/{manifest.version}: {detail}")
+
+
+def _known_of(
+    beside: LoadedModel | None, backend: Backend, device: torch.device, largest: int
+) -> LatencyCurve | None:
+    """What another version's batches take, if those of this backend may well take as long.
+
+    On a GPU each size is to be compiled and to be fitted into memory anew, and the processor is not what loading
+    takes from serving.
+    """
+    if beside is None or device.type != "cpu" or beside.device != device:
+        return None
+    return beside.curve if (beside.backend.id, beside.max_batch_size) == (backend.id, largest) else None

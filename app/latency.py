@@ -1,6 +1,8 @@
 """A model's measured batch-latency curve: what admission predicts from, and what fixes the batch size."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from copy import copy
+from typing import Self
 
 SMOOTHING = 0.2
 FADING = 0.01
@@ -30,6 +32,15 @@ class LatencyCurve:
             size: min(its_s[size] for its_s in self._warmup_s.values() if size in its_s) for size in warmup_s
         }
         self.best_size = self._choose()
+
+    @property
+    def sizes(self) -> Sequence[int]:
+        """That batches may be cut to, the smallest first."""
+        return self._sizes
+
+    def copied(self) -> Self:
+        """One that knows the same, and learns for itself from now on."""
+        return copy(self)  # What it learns replaces what it holds.
 
     def record(self, size: int, seconds: float, threads: int = 1) -> None:
         """Take a measured batch into account."""

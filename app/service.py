@@ -30,12 +30,14 @@ from app.reloading import Reloader
 from app.responding import answer
 from app.settings import Settings
 from app.shadowing import Shadowing
+from app.spare_time import SpareTime
 from app.version_policy import VersionPolicy
 from app.workers import Workers
 from models.bundle import Bundle
 from models.device import choose_device
 from models.errors import DeviceLost
 from models.operators import parse_operators
+from models.pause import no_pause
 from models.public_keys import PublicKeys
 from models.repository import Repository
 
@@ -45,8 +47,6 @@ logger = logging.getLogger(__name__)
 LAST_WORK_S = 5.0
 # Whoever administers waits so long for somebody who publishes.
 PUBLISHER_PATIENCE_S = 5.0
-# A model is warmed up beside those that serve on a quarter of a processor.
-WARM_UP_REST = 3.0
 CGROUP_CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")
 
 
@@ -173,7 +173,7 @@ class Service:
         self.on_lost()
 
     def _load(self, bundle: Bundle) -> LoadedModel:
-        settings = self.settings
+        settings, live = self.settings, self.registry.live
         try:
             return load(
                 bundle,
@@ -182,8 +182,9 @@ class Service:
                 settings.max_image_pixels,
                 self._workers.threads,
                 settings.precision,
-                WARM_UP_REST if self.registry.live else 0.0,
                 parse_operators(settings.allow_operators or ""),
+                SpareTime(lambda: self._workers.idle).pause if live else no_pause,
+                beside.loaded if (beside := live.get(bundle.manifest.name)) else None,
             )
         except DeviceLost:
             self.lose_device()

@@ -80,7 +80,7 @@ class Settings(BaseSettings):
 
     max_batch_size: int = Field(64, ge=1, le=4096, description="Most items in a batch; a model may allow fewer.")
     queue_capacity: int = Field(
-        256,
+        1024,
         ge=1,
         le=1_000_000,
         description="Most items admitted and unanswered, for each live version in each worker process.",

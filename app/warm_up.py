@@ -4,6 +4,7 @@ import logging
 import statistics
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import cycle, islice
 from typing import NamedTuple
 
@@ -12,7 +13,8 @@ from torch import Tensor
 
 from app.latency import LatencyCurve
 from models.bundle import Bundle
-from models.preparation import preparation_of
+from models.pause import Pause, no_pause
+from models.preparation import ImagePreparation, TextPreparation, preparation_of
 from models.runnable import Run
 
 logger = logging.getLogger(__name__)
@@ -24,6 +26,8 @@ MOST_MEASUREMENTS = 9
 RISEN = 1.05
 # What takes this long is measured well in one run, and costs a start too much to be doubled in vain.
 LONG_S = 0.05
+# Two versions take as long if one item takes at most so many times as long in one as in the other.
+ALIKE = 1.5
 # What comes alone is mostly one item; the time of larger batches follows from that of two.
 LARGEST_ALONE = 2
 
@@ -40,8 +44,52 @@ class Times(NamedTuple):
         return max(1.0, self.wall_s / self.own_s) if self.own_s > 0 else 1.0
 
 
+@dataclass(frozen=True)
+class Trials:
+    """Runs of a model that has just been loaded, on its golden inputs: as many of them as a batch wants.
+
+    Attributes:
+        repeats: How often a size is run at least, to be warm.
+        pause: Called after each.
+    """
+
+    run: Run
+    preparation: ImagePreparation | TextPreparation
+    examples: Sequence[Tensor]
+    repeats: int
+    pause: Pause
+
+    def measure(self, size: int, threads: int) -> Times:
+        """Run a size until it is warm, and tell what it takes then."""
+        # Real inputs: a text of nothing but padding is none that a graph must take.
+        batch = self.preparation.collate(list(islice(cycle(self.examples), size)))
+        times = [self._time(batch, threads) for _ in range(self.repeats)]
+        # The first two runs of a shape may compile, so only what follows tells its speed.
+        warm = times[2:] or times
+        # What takes little is measured more often: noise is a larger part of it.
+        while sum(each.own_s for each in warm) < MEASURED_S and len(warm) < MOST_MEASUREMENTS:
+            warm.append(self._time(batch, threads))
+        return Times(*map(statistics.median, zip(*warm, strict=True)))
+
+    def run_once(self, size: int) -> None:
+        """Run a size, for whatever its first run costs."""
+        self._time(self.preparation.collate(list(islice(cycle(self.examples), size))), 1)
+
+    def _time(self, batch: Tensor, threads: int) -> Times:
+        start_s, own_start_s = time.perf_counter(), time.thread_time()
+        self.run(batch, threads)
+        own_s, wall_s = time.thread_time() - own_start_s, time.perf_counter() - start_s
+        self.pause()
+        return Times(wall_s, own_s if self.run.on_caller and threads == 1 else wall_s)
+
+
 def warm_up(
-    run: Run, bundle: Bundle, sizes: Sequence[int], threads: int, rest: float = 0.0
+    run: Run,
+    bundle: Bundle,
+    sizes: Sequence[int],
+    threads: int,
+    pause: Pause = no_pause,
+    known: LatencyCurve | None = None,
 ) -> tuple[LatencyCurve, int]:
     """Run batch sizes as often as the manifest says; return what each takes once warm, and the largest that fits.
 
@@ -51,9 +99,11 @@ def warm_up(
     Args:
         run: The model, just loaded.
         bundle: Whose golden inputs are run.
-        sizes: Of batches, the smallest first.
+        sizes: Of batches, from 1 on.
         threads: Of the CPU, that a batch may use when it has the machine to itself.
-        rest: How long to leave the processor to others after each batch, in times of that batch.
+        pause: Called after each batch.
+        known: What the same sizes take in another version of the model. If one item takes about as long in this
+            one, more will too: those that are in use are then run but once.
 
     Raises:
         OutOfMemoryError: Not even the first fits.
@@ -62,19 +112,30 @@ def warm_up(
     # Its own limits, not the service's: a tight limit on requests must not keep a model from loading.
     preparation = preparation_of(manifest, bundle.read)
     examples = [preparation.prepare(bundle.read(golden.file)) for golden in manifest.golden]
-    repeats = manifest.warmup.repeats
+    trials = Trials(run, preparation, examples, manifest.warmup.repeats, pause)
+    if known is None or not _is_alike(trials.measure(1, 1).own_s, known):
+        return _measure_all(trials, sizes, threads)
+    for size in known.sizes:
+        if 1 < size <= known.best_size:
+            trials.run_once(size)
+    return known.copied(), max(sizes)
+
+
+def _is_alike(one_s: float, known: LatencyCurve) -> bool:
+    return known.least_s(1) / ALIKE <= one_s <= known.mean_s(1) * ALIKE
+
+
+def _measure_all(trials: Trials, sizes: Sequence[int], threads: int) -> tuple[LatencyCurve, int]:
     measured_s: dict[int, float] = {}
     alone_s: dict[int, float] = {}
     fitting = max(sizes)
     for size in sizes:
-        # Real inputs: a text of nothing but padding is none that a graph must take.
-        batch = preparation.collate(list(islice(cycle(examples), size)))
         try:
-            single = _measure(run, batch, 1, repeats, rest)
+            single = trials.measure(size, 1)
             measured_s[size] = single.own_s
             if threads > 1 and size <= LARGEST_ALONE:
                 # Several threads' own time is not to be had: what others took of one is taken off theirs too.
-                alone_s[size] = _measure(run, batch, threads, repeats, rest).wall_s / single.held_up
+                alone_s[size] = trials.measure(size, threads).wall_s / single.held_up
         except torch.OutOfMemoryError:
             if not measured_s:
                 raise
@@ -84,25 +145,6 @@ def warm_up(
         if _stopped_growing(measured_s):
             break
     return LatencyCurve(measured_s, {threads: alone_s} if alone_s else None), fitting
-
-
-def _measure(run: Run, batch: Tensor, threads: int, repeats: int, rest: float) -> Times:
-    times = [_time(run, batch, threads, rest) for _ in range(repeats)]
-    # The first two runs of a shape may compile, so only what follows tells its speed.
-    warm = times[2:] or times
-    # What takes little is measured more often: noise is a larger part of it.
-    while sum(each.own_s for each in warm) < MEASURED_S and len(warm) < MOST_MEASUREMENTS:
-        warm.append(_time(run, batch, threads, rest))
-    return Times(*map(statistics.median, zip(*warm, strict=True)))
-
-
-def _time(run: Run, batch: Tensor, threads: int, rest: float) -> Times:
-    start_s, own_start_s = time.perf_counter(), time.thread_time()
-    run(batch, threads)
-    own_s, wall_s = time.thread_time() - own_start_s, time.perf_counter() - start_s
-    # A lower priority would not do: a thread that waits for the processor may hold the interpreter's lock.
-    time.sleep(rest * wall_s)
-    return Times(wall_s, own_s if run.on_caller and threads == 1 else wall_s)
 
 
 def _stopped_growing(measured_s: Mapping[int, float]) -> bool:

@@ -175,6 +175,11 @@ class Workers:
             self._wake(light=source.light)
 
     @property
+    def idle(self) -> int:
+        """Threads that sleep now."""
+        return len(self._sleeping)
+
+    @property
     def lost(self) -> int:
         """Threads that were replaced and have not come back."""
         return len(self._lost)

@@ -10,6 +10,7 @@ from models.backend import Form
 from models.golden import Outputs
 from models.openvino_graph import OpenVinoGraph
 from models.operators import NO_OTHERS, QUANTIZED_CLASSES
+from models.pause import Pause, no_pause
 from models.torchscript_graph import TorchScriptGraph
 
 
@@ -40,6 +41,7 @@ def runnable(
     device: torch.device,
     threads: int = 1,
     allowed: frozenset[str] = NO_OTHERS,
+    pause: Pause = no_pause,
 ) -> Run:
     """Load a form of a model.
 
@@ -49,6 +51,7 @@ def runnable(
         device: Where it is to run.
         threads: CPU threads that it may use in all.
         allowed: Operators that it may use besides `models.operators.OPERATORS`.
+        pause: Called between the pieces of the work.
 
     Raises:
         ArchiveInvalid, OperatorsNotAllowed: What it could do cannot be told, or is more than to compute.
@@ -59,4 +62,4 @@ def runnable(
         return OpenVinoGraph(read(form.file), read(form.weights), form.precision, threads)
     if form.precision == "int8":
         allowed |= QUANTIZED_CLASSES
-    return TorchScriptGraph(read(form.file), device, allowed)
+    return TorchScriptGraph(read(form.file), device, allowed, pause)

@@ -15,6 +15,7 @@ from models.errors import DeviceLost
 from models.golden import Outputs
 from models.memory import is_out_of_memory
 from models.operators import NO_OTHERS
+from models.pause import Pause, no_pause
 from models.torchscript_scan import check_operators
 
 # Known, decided (see TorchScriptGraph), and pinned by the torch version; at each call it would bury what is new.
@@ -35,6 +36,7 @@ class TorchScriptGraph:
         content: The file.
         device: Where to run it.
         allowed: Operators that it may use besides `models.operators.OPERATORS`.
+        pause: Called between the pieces of the work, in each of which torch holds the interpreter's lock.
 
     Attributes:
         bounded, on_caller: See `models.runnable.Run`.
@@ -45,17 +47,22 @@ class TorchScriptGraph:
         RuntimeError: It cannot be loaded, or not be frozen.
     """
 
-    def __init__(self, content: bytes, device: torch.device, allowed: frozenset[str] = NO_OTHERS) -> None:
+    def __init__(
+        self,
+        content: bytes,
+        device: torch.device,
+        allowed: frozenset[str] = NO_OTHERS,
+        pause: Pause = no_pause,
+    ) -> None:
         check_operators(content, allowed)
+        pause()
         # Outside inference mode: tensors made inside it would stay inference tensors for good.
-        with _loading:
-            try:
-                with _as_file(content) as file:
-                    module = torch.jit.load(file, map_location=device).eval()
-                self._module = torch.jit.freeze(module)
-            except RuntimeError as error:
-                _check(device, error)
-                raise
+        with _compiling(device), _as_file(content) as file:
+            module = torch.jit.load(file, map_location=device).eval()
+        pause()
+        with _compiling(device):
+            self._module = torch.jit.freeze(module)
+        pause()
         self._device = device
         self.on_caller = device.type == "cpu"
         self.bounded = not self._module.inlined_graph.findAllNodes("prim::Loop")
@@ -89,6 +96,21 @@ class TorchScriptGraph:
                 # The batch is tried again in halves; what this one left behind must not stand in their way.
                 torch.cuda.empty_cache()
                 raise torch.OutOfMemoryError(str(error)) from error
+
+
+@contextmanager
+def _compiling(device: torch.device) -> Iterator[None]:
+    """Have torch's compiler for oneself.
+
+    Raises:
+        DeviceLost: It failed, and the device does not work any more.
+    """
+    with _loading:
+        try:
+            yield
+        except RuntimeError as error:
+            _check(device, error)
+            raise
 
 
 def _check(device: torch.device, error: RuntimeError) -> None:

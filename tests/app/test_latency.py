@@ -68,6 +68,17 @@ def test_the_least_time_never_grows() -> None:
     assert curve.mean_s(1) > 1
 
 
+def test_a_copy_goes_on_by_itself_from_what_was_learned() -> None:
+    curve = LatencyCurve({1: 0.010, 8: 0.020}, {2: {1: 0.006}})
+    for _ in range(50):
+        curve.record(8, 0.5)
+    copied = curve.copied()
+    assert (copied.best_size, copied.mean_s(8), copied.threads_for(1)) == (1, curve.mean_s(8), 2)
+    known_s = copied.mean_s(1)
+    curve.record(1, 9.0)
+    assert copied.mean_s(1) == known_s
+
+
 @given(st.lists(st.tuples(st.integers(1, 64), st.floats(1e-4, 10)), max_size=40))
 def test_whatever_is_recorded_the_best_size_is_one_that_was_warmed_up(records: list[tuple[int, float]]) -> None:
     curve = LatencyCurve(dict.fromkeys(buckets(64), 0.01))

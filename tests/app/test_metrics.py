@@ -68,7 +68,7 @@ def test_items_batches_and_stages_are_measured(running: Running) -> None:
     for stage in ("decode", "queue", "inference"):
         assert value(running, f"lantern_{stage}_seconds_count", model="shades") == 1
     assert value(running, "lantern_queue_items", model="shades") == 0
-    assert value(running, "lantern_queue_capacity", model="shades") == 256
+    assert value(running, "lantern_queue_capacity", model="shades") == 1024
 
 
 def test_only_the_live_version_is_named(running: Running, shades: Repository) -> None:

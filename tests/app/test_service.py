@@ -1,9 +1,14 @@
+import asyncio
 from pathlib import Path
 
 import pytest
 
+from app import service
 from app.service import Service, available_cpus
 from app.settings import Settings
+from app.spare_time import SpareTime
+from models.repository import Repository
+from tests.bundles import publish
 
 
 @pytest.mark.parametrize(
@@ -25,3 +30,28 @@ def test_worker_processes_share_the_cpus_and_the_memory_of_bodies(tmp_path: Path
     assert many._workers.threads == 1
     told = Service(Settings(models_dir=tmp_path, workers=2, max_body_bytes=1024, cpu_threads=3))
     assert told._workers.threads == 3
+
+
+def test_what_is_loaded_beside_others_does_it_in_their_spare_time(
+    shades: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[int] = []
+
+    class Counted(SpareTime):
+        def pause(self) -> None:
+            pauses[-1] += 1
+
+    async def load_two() -> None:
+        serving = Service(Settings(models_dir=shades.root))
+        for _ in range(2):
+            pauses.append(0)
+            await serving.reloader.look()
+            publish(shades, "shades")
+        assert serving.registry.live.keys() == {"shades"}
+        await serving.stop()
+
+    monkeypatch.setattr(service, "SpareTime", Counted)
+    asyncio.run(load_two())
+    # Where nothing serves yet, nobody is to be waited for.
+    assert pauses[0] == 0
+    assert pauses[1] > 0
