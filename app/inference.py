@@ -115,6 +115,7 @@ def load(
     for backend in usable(manifest, device, precision):
         try:
             run = runnable(backend, bundle.read, device, threads, allowed, pause)
+            pause()
             known = _known_of(beside, backend, device, largest)
             curve, fitting = warm_up(run, bundle, buckets(largest), at_most, pause, known)
             # Both ways that a batch may be run.

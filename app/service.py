@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -174,6 +175,7 @@ class Service:
 
     def _load(self, bundle: Bundle) -> LoadedModel:
         settings, live = self.settings, self.registry.live
+        beside = live.get(bundle.manifest.name)
         try:
             return load(
                 bundle,
@@ -183,12 +185,17 @@ class Service:
                 self._workers.threads,
                 settings.precision,
                 parse_operators(settings.allow_operators or ""),
-                SpareTime(lambda: self._workers.idle).pause if live else no_pause,
-                beside.loaded if (beside := live.get(bundle.manifest.name)) else None,
+                self._spare_time().pause if live else no_pause,
+                beside.loaded if beside else None,
             )
         except DeviceLost:
             self.lose_device()
             raise
+
+    def _spare_time(self) -> SpareTime:
+        # So that no version is refused for pauses.
+        most_s = self.settings.load_timeout_s / 2 or math.inf
+        return SpareTime(lambda: self._workers.idle, most_s)
 
     def _make_batcher(self, loaded: LoadedModel) -> Batcher:
         name, device = loaded.bundle.manifest.name, str(loaded.device)

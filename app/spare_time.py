@@ -1,5 +1,6 @@
 """The time that serving leaves: who loads a model beside it takes a part of that, and no more."""
 
+import math
 import time
 from collections.abc import Callable
 
@@ -22,6 +23,7 @@ class SpareTime:
 
     Args:
         idle: How many of the threads that serve sleep now.
+        most_s: Of all pauses together; then there are no more.
         clock: Monotonic seconds.
         sleep: For so many seconds.
     """
@@ -29,10 +31,12 @@ class SpareTime:
     def __init__(
         self,
         idle: Callable[[], int],
+        most_s: float = math.inf,
         clock: Clock = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._idle = idle
+        self._left_s = most_s
         self._clock = clock
         self._sleep = sleep
         self._since_s = clock()
@@ -44,11 +48,12 @@ class SpareTime:
         if worked_s < PIECE_S:
             return
         # A lower priority would not do: a thread that waits for the processor may hold the interpreter's lock.
-        slept_s, start_s = 0.0, self._clock()
-        while (rested_s := self._clock() - start_s) < MOST_REST * worked_s:
+        slept_s, start_s, most_s = 0.0, self._clock(), min(MOST_REST * worked_s, self._left_s)
+        while (rested_s := self._clock() - start_s) < most_s:
             if slept_s >= SLEPT * worked_s and rested_s >= LEAST_REST * worked_s:
                 break
             idle, before_s = self._idle(), self._clock()
             self._sleep(LOOK_INTERVAL_S)
             slept_s += idle * (self._clock() - before_s)
+        self._left_s -= rested_s
         self._since_s = self._clock()

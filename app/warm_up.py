@@ -61,8 +61,7 @@ class Trials:
 
     def measure(self, size: int, threads: int) -> Times:
         """Run a size until it is warm, and tell what it takes then."""
-        # Real inputs: a text of nothing but padding is none that a graph must take.
-        batch = self.preparation.collate(list(islice(cycle(self.examples), size)))
+        batch = self._batch(size)
         times = [self._time(batch, threads) for _ in range(self.repeats)]
         # The first two runs of a shape may compile, so only what follows tells its speed.
         warm = times[2:] or times
@@ -73,7 +72,11 @@ class Trials:
 
     def run_once(self, size: int) -> None:
         """Run a size, for whatever its first run costs."""
-        self._time(self.preparation.collate(list(islice(cycle(self.examples), size))), 1)
+        self._time(self._batch(size), 1)
+
+    def _batch(self, size: int) -> Tensor:
+        # Real inputs: a text of nothing but padding is none that a graph must take.
+        return self.preparation.collate(list(islice(cycle(self.examples), size)))
 
     def _time(self, batch: Tensor, threads: int) -> Times:
         start_s, own_start_s = time.perf_counter(), time.thread_time()

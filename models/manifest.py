@@ -126,7 +126,7 @@ class Limits(Part):
 
 
 class WarmUp(Part):
-    """How often the loader runs every batch bucket before the model goes live."""
+    """How often the loader runs a batch size that it measures before the model goes live."""
 
     repeats: Annotated[int, Field(ge=1, le=100)] = 3
 

@@ -62,7 +62,6 @@ class TorchScriptGraph:
         pause()
         with _compiling(device):
             self._module = torch.jit.freeze(module)
-        pause()
         self._device = device
         self.on_caller = device.type == "cpu"
         self.bounded = not self._module.inlined_graph.findAllNodes("prim::Loop")

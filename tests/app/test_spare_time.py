@@ -1,3 +1,4 @@
+import math
 from collections.abc import Iterable, Iterator
 from itertools import cycle
 
@@ -9,10 +10,10 @@ from app.spare_time import SpareTime
 class Machine:
     """A clock, and threads of which so many are idle, look by look."""
 
-    def __init__(self, idle: Iterable[int]) -> None:
+    def __init__(self, idle: Iterable[int], most_s: float = math.inf) -> None:
         self.now_s = 100.0
         self._idle: Iterator[int] = cycle(idle)
-        self.spare = SpareTime(lambda: next(self._idle), lambda: self.now_s, self.work)
+        self.spare = SpareTime(lambda: next(self._idle), most_s, lambda: self.now_s, self.work)
 
     def work(self, seconds: float) -> None:
         self.now_s += seconds
@@ -60,3 +61,12 @@ def test_pieces_too_short_for_a_pause_add_up() -> None:
     assert pauses[0] == 0
     assert sum(pauses) == pytest.approx(1.5 * 0.004, abs=0.011)
     assert sum(pauses) >= 1.5 * 0.004
+
+
+def test_a_load_that_has_paused_long_enough_in_all_goes_on() -> None:
+    machine = Machine([0], most_s=2.0)
+    pauses_s = []
+    for _ in range(3):
+        machine.work(0.1)
+        pauses_s.append(machine.pause_s())
+    assert pauses_s == pytest.approx([1.5, 0.5, 0.0], abs=0.02)
