@@ -109,9 +109,14 @@ def main() -> None:
                 print(
                     f"{rate:.0f} a second; {published} versions; {losses(slices)}; {lateness(slices)}", flush=True
                 )
+                _write(options.output, slices)
     print(f"{live} versions went live under load; {losses(slices)}\n{lateness(slices)}")
-    if options.output:
-        options.output.write_text(json.dumps([each.model_dump(by_alias=True) for each in slices], indent=1))
+
+
+def _write(output: Path | None, slices: Sequence[Slice]) -> None:
+    """Write all that was measured so far, for the run may be ended."""
+    if output:
+        output.write_text(json.dumps([each.model_dump(by_alias=True) for each in slices], indent=1))
 
 
 def _capacity_per_s(service: Running, requests: Sequence[bytes]) -> float:
