@@ -19,7 +19,6 @@ import statistics
 import tempfile
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -30,7 +29,7 @@ import httpx
 import torch
 from pydantic import BaseModel
 
-from benchmarks.load import Outcome, Pattern, allow_connections, load
+from benchmarks.load import Outcome, Pattern, allow_connections, load, together
 from benchmarks.places import Place, lay_out
 from benchmarks.servers import LANTERN, Running, running
 from benchmarks.workloads import WORKLOADS
@@ -72,11 +71,6 @@ class Slice(BaseModel):
         if self.outcome.accepted_ms.p99 is None:
             raise SystemExit(f"no request was answered: {self.outcome.statuses}, {self.outcome.samples}")
         return self.outcome.accepted_ms.p99
-
-    @property
-    def lost(self) -> int:
-        """Requests without a good answer."""
-        return self.outcome.begun - self.outcome.accepted_ms.count
 
 
 def main() -> None:
@@ -182,13 +176,10 @@ def _await_live(client: httpx.Client, name: str, version: str) -> None:
 
 def losses(slices: Sequence[Slice]) -> str:
     """What was lost of all requests, and how."""
-    begun = sum(each.outcome.begun for each in slices)
-    lost = sum(each.lost for each in slices)
-    if not lost:
-        return f"0 of {begun} requests lost"
-    statuses = dict(sum((Counter(each.outcome.statuses) for each in slices), Counter()))
-    broken = sum(each.outcome.broken + each.outcome.unanswered for each in slices)
-    return f"{lost} of {begun} requests lost ({statuses}, {broken} without an answer)"
+    total = together([each.outcome for each in slices])
+    lost = total.begun - total.accepted_ms.count
+    how = f" ({total.statuses}, {total.broken + total.unanswered} without an answer)" if lost else ""
+    return f"{lost} of {total.begun} requests lost{how}"
 
 
 def lateness(slices: Sequence[Slice]) -> str:
