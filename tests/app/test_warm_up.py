@@ -9,6 +9,7 @@ from torch import Tensor
 
 from app import warm_up
 from app.inference import LoadedModel, load
+from models import torchscript_graph
 from models.bundle import Bundle
 from models.golden import Outputs
 from models.repository import Repository
@@ -113,11 +114,12 @@ def test_what_serving_takes_of_a_warm_up_is_not_the_models_time(
 
 def test_a_load_pauses_between_all_its_pieces(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
     bundle, done = publish(repository, "shades"), list[str]()
-    for of, name in ((torch.jit, "load"), (torch.jit, "freeze"), (TorchScriptGraph, "__call__")):
+    scan = (torchscript_graph, "check_operators")
+    for of, name in (scan, (torch.jit, "load"), (torch.jit, "freeze"), (TorchScriptGraph, "__call__")):
         monkeypatch.setattr(of, name, noted(getattr(of, name), done))
     load(bundle, CPU, 2, threads=2, pause=lambda: done.append("pause"))
     pieces = [what for what in done if what != "pause"]
-    assert pieces[:3] == ["load", "freeze", "__call__"]
+    assert pieces[:4] == ["check_operators", "load", "freeze", "__call__"]
     assert not any({"pause"}.isdisjoint(pair) for pair in pairwise(done))
 
 

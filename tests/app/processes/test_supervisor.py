@@ -193,7 +193,7 @@ def test_any_worker_answers_for_the_metrics_of_all(pair: Process) -> None:
         for client in clients:
             text = client.get("/metrics").text
             assert "lantern_worker_processes 2.0" in text
-            assert 'lantern_queue_capacity{model="shades"} 512.0' in text
+            assert 'lantern_queue_capacity{model="shades"} 2048.0' in text
             assert 'lantern_model_info{model="shades",version="' in text
             assert "} 2.0" not in "".join(line for line in text.splitlines() if "model_info" in line)
     assert metric(pair, "lantern_requests_total", **own) == before + 4
