@@ -10,7 +10,7 @@ Source: torch/csrc/jit/serialization/import_source.cpp and torch/csrc/jit/fronte
 
 import ast
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from models.errors import ArchiveInvalid
@@ -38,13 +38,14 @@ KNOWN = frozenset(
         *("Enum", "Interface", "Module", "ModuleInterface", "NamedTuple", "__annotations__"),
     }
 )
-# What torch writes, and what it reads besides: no lambda, no import, no string that holds code.
+# What torch writes, and what it reads besides: no lambda, no import, no string that holds code. Classes
+# stand in nothing else.
 GRAMMAR = (
-    ast.Module, ast.ClassDef, ast.FunctionDef, ast.arguments, ast.arg, ast.Pass, ast.Return, ast.Expr, ast.Assign,
-    ast.AnnAssign, ast.AugAssign, ast.Delete, ast.If, ast.For, ast.While, ast.Break, ast.Continue, ast.With,
-    ast.withitem, ast.Raise, ast.Assert, ast.Attribute, ast.Call, ast.keyword, ast.Constant, ast.Name,
-    ast.Subscript, ast.Slice, ast.List, ast.Tuple, ast.Dict, ast.ListComp, ast.DictComp, ast.comprehension,
-    ast.IfExp, ast.BinOp, ast.BoolOp, ast.UnaryOp, ast.Compare,
+    ast.FunctionDef, ast.arguments, ast.arg, ast.Pass, ast.Return, ast.Expr, ast.Assign, ast.AnnAssign,
+    ast.AugAssign, ast.Delete, ast.If, ast.For, ast.While, ast.Break, ast.Continue, ast.With, ast.withitem,
+    ast.Raise, ast.Assert, ast.Attribute, ast.Call, ast.keyword, ast.Constant, ast.Name, ast.Subscript, ast.Slice,
+    ast.List, ast.Tuple, ast.Dict, ast.ListComp, ast.DictComp, ast.comprehension, ast.IfExp, ast.BinOp, ast.BoolOp,
+    ast.UnaryOp, ast.Compare,
 )  # fmt: skip
 # The signs between values compute, all of them.
 SIGNS = ("ctx", "op", "ops")
@@ -125,7 +126,8 @@ class _Walk:
         self._todo: list[ast.AST] = []
 
     def over(self, tree: ast.Module) -> None:
-        self._todo.append(tree)
+        for statement in tree.body:
+            self._note_definition(statement)
         while self._todo:
             node = self._todo.pop()
             if isinstance(node, ast.Name):
@@ -140,9 +142,33 @@ class _Walk:
             if name not in self._bound and name not in KNOWN:
                 raise self._unlike_torch(line, f"torch knows no {name}")
 
+    def _note_definition(self, node: ast.stmt) -> None:
+        """Look at a part of a file: what a class names are its attributes, and hide nothing of the same name."""
+        if isinstance(node, ast.ClassDef):
+            self._take_apart(node, [field for field in node._fields if field != "body"])
+            for member in node.body:
+                self._note_member(member)
+        else:
+            self._note_member(node)
+
+    def _note_member(self, node: ast.stmt) -> None:
+        match node:
+            case ast.FunctionDef():
+                self._take_apart(node, PARTS[ast.FunctionDef])
+            case ast.AnnAssign(target=ast.Name()):
+                self._take_apart(node, ("annotation", "value"))
+            case _:
+                self._todo.append(node)
+
+    def _bind(self, name: str, line: int) -> None:
+        # torch looks among variables first: all that begins with the name would be another thing than it says.
+        if name in ROOTS:
+            raise self._unlike_torch(line, f"{name} is made a variable")
+        self._bound.add(name)
+
     def _note_name(self, node: ast.Name) -> None:
         if isinstance(node.ctx, ast.Store):
-            self._bound.add(node.id)
+            self._bind(node.id, node.lineno)
         elif node.id in THREADS:
             self._references.add_operator(THREADS[node.id], Place(self._path, node.lineno))
         elif node.id in ROOTS:
@@ -188,12 +214,17 @@ class _Walk:
 
     def _note_other(self, node: ast.AST) -> None:
         if isinstance(node, ast.arg):
-            self._bound.add(node.arg)
+            self._bind(node.arg, node.lineno)
         elif isinstance(node, ast.FunctionDef):
-            self._bound.add(node.name)
+            self._bind(node.name, node.lineno)
         elif type(node) not in PARTS:
-            raise self._unlike_torch(getattr(node, "lineno", 1), f"torch writes no {type(node).__name__}")
-        for field in PARTS[type(node)]:
+            raise self._unlike_torch(
+                getattr(node, "lineno", 1), f"torch writes no {type(node).__name__} in such a place"
+            )
+        self._take_apart(node, PARTS[type(node)])
+
+    def _take_apart(self, node: ast.AST, fields: Iterable[str]) -> None:
+        for field in fields:
             part = getattr(node, field)
             if isinstance(part, list):
                 self._todo.extend(each for each in part if each is not None)

@@ -163,6 +163,16 @@ def test_an_operator_that_is_not_listed_is_named(body: str, named: str) -> None:
         ("c = __torch__.torch\n    return x", "__torch__.torch is given another name"),
         ("c = __torch__.torch.classes\n    return x", "__torch__.torch.classes is given another name"),
         ("c = __torch__\n    return x", "__torch__ is given another name"),
+        ("__torch__ = x\n    return __torch__.resize_([1000000])", "__torch__ is made a variable"),
+        ("for __torch__ in [x]:\n      __torch__.set_(x)\n    return x", "__torch__ is made a variable"),
+        ("return [__torch__.set_(x) for __torch__ in [x]][0]", "__torch__ is made a variable"),
+        (
+            "def __torch__():\n      return x\n    return __torch__.resize_([1000000])",
+            "__torch__ is made a variable",
+        ),
+        ("ops = x\n    return ops.a.b", "ops is made a variable"),
+        ("CONSTANTS = x\n    return CONSTANTS.c0", "CONSTANTS is made a variable"),
+        ("class C:\n      pass\n    return x", "torch writes no ClassDef"),
         ("return getattr(x, 3)", "getattr is told a name that is not written there"),
         ("return __import__(x)", "torch knows no __import__"),
         ("return (lambda: x)()", "torch writes no Lambda"),
@@ -183,6 +193,16 @@ def test_an_operator_that_is_not_listed_is_named(body: str, named: str) -> None:
 def test_code_that_torch_does_not_write_is_refused(body: str, reason: str) -> None:
     with pytest.raises(ArchiveInvalid, match=reason):
         check_operators(coded(f"    {body}"))
+
+
+def test_what_hides_a_root_is_refused_though_torch_takes_it() -> None:
+    content = coded("    __torch__ = torch.clone(x)\n    return __torch__.resize_([1])")
+    assert run(content).shape == (1,), "torch would have taken it for something else"
+    with pytest.raises(ArchiveInvalid, match=r"archives.py, line \d+: __torch__ is made a variable"):
+        check_operators(content)
+    argument = "def f(__torch__: Tensor) -> Tensor:\n  return __torch__.resize_([1])\n"
+    with pytest.raises(ArchiveInvalid, match="__torch__ is made a variable"):
+        check_operators(coded("    return __torch__.tests.archives.f(x)", argument))
 
 
 class OnLoading:
