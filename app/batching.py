@@ -165,7 +165,7 @@ class Batcher:
                 f"{len(self._open)} of {self.capacity} places are taken and {count} are wanted; try again later",
                 retry_after_s=wait_s,
                 # About when one of them is free.
-                until_s=now_s + wait_s / len(self._open) if count == 1 else None,
+                free_s=now_s + wait_s / len(self._open) if count == 1 else None,
             )
         idle = not self._open
         predicted_s = wait_s + self._delay_s + self._forecast.own_s(count, idle=idle)
@@ -175,7 +175,7 @@ class Batcher:
                 f"the answer is expected in {expected_s:.3f} s, but only {deadline_s - now_s:.3f} s are left; "
                 "allow more time or try again later",
                 retry_after_s=wait_s,
-                until_s=now_s + expected_s - (deadline_s - now_s) if count == 1 else None,
+                answer_s=now_s + expected_s if count == 1 else None,
             )
         order = Order(self._loop, None if idle else predicted_s)
         for _ in range(count):

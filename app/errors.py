@@ -183,15 +183,33 @@ class Overloaded(ServingError):
     Args:
         detail: See `ServingError`.
         retry_after_s: See `ServingError`.
-        until_s: Until when another that asks the same and allows no more time is refused too, on the monotonic
-            clock; None if that is not known.
+        free_s: When, on the monotonic clock, there is room for another; None if that is not what is wanting, or is
+            not known.
+        answer_s: When the answer was expected, on the same clock; None as of `free_s`.
     """
 
     code = "overloaded"
 
-    def __init__(self, detail: str, retry_after_s: float | None = None, until_s: float | None = None) -> None:
+    def __init__(
+        self,
+        detail: str,
+        retry_after_s: float | None = None,
+        *,
+        free_s: float | None = None,
+        answer_s: float | None = None,
+    ) -> None:
         super().__init__(detail, retry_after_s)
-        self.until_s = until_s
+        self.free_s = free_s
+        self.answer_s = answer_s
+
+    def until_s(self, given_s: float) -> float:
+        """Until when others that ask the same are refused too, if each allows so many seconds from when it came.
+
+        How much of its time the refused one had left tells nothing of others: its body may have come slowly.
+        """
+        if self.free_s is not None:
+            return self.free_s
+        return -math.inf if self.answer_s is None else self.answer_s - given_s
 
 
 class Draining(ServingError):

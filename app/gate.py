@@ -70,14 +70,22 @@ class Gate:
         self._before, self._after = _problem()
         self._failure = bytes(failure(REFUSED).body)
 
+    def given_s(self, headers: Headers) -> float:
+        """Return how much time a request gives, as far as its headers say."""
+        try:
+            asked_s = asked_timeout_s(headers)
+        except ValueError:
+            asked_s = None  # It is told so when it is looked at.
+        return self._longest_s if asked_s is None else min(self._longest_s, asked_s)
+
     def too_long(self, url: bytes, headers: Headers, now_s: float) -> Queue | None:
         """Return what a request that comes now would wait too long for; None lets it in."""
         # Where nobody waits one is let in whatever was measured: only so it is found out that it got better.
         wait_s = self._waiting * self._each_s
-        if wait_s > SHORT_S and wait_s > WAIT_SHARE * self._given_s(headers):
+        if wait_s > SHORT_S and wait_s > WAIT_SHARE * self.given_s(headers):
             return LOOP
         queue = self._queues.get(_way(url, headers)) if self._queues else None
-        if queue is None or now_s >= queue.until_s or self._given_s(headers) > queue.given_s:
+        if queue is None or now_s >= queue.until_s or self.given_s(headers) > queue.given_s:
             return None
         return queue
 
@@ -124,13 +132,6 @@ class Gate:
             name,
         )
         return head, body
-
-    def _given_s(self, headers: Headers) -> float:
-        try:
-            asked_s = asked_timeout_s(headers)
-        except ValueError:
-            asked_s = None  # It is told so when it is looked at.
-        return self._longest_s if asked_s is None else min(self._longest_s, asked_s)
 
     def _tell(self) -> None:
         # One line for all: there is no time for more.

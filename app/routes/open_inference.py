@@ -183,7 +183,7 @@ async def _infer(request: Request, service: Service, name: str, version: str | N
         try:
             answer = await service.predictor.predict(ask)
         except Overloaded as refused:
-            remember(request, service, ask, refused)
+            remember(request, service, refused)
             raise
         manifest = answer.model.manifest
         state = request.scope["state"]

@@ -127,7 +127,7 @@ async def _answer(
         except Overloaded as refused:
             # JSON may say in its body which model, and which kind of default one.
             if model is not None or content_type in WHOLE_IMAGES:
-                remember(request, service, ask, refused)
+                remember(request, service, refused)
             raise
         return _reply(request, answer)
 

@@ -56,11 +56,11 @@ async def test_a_full_queue_says_about_when_a_place_is_free() -> None:
         waiting = admit(batcher, 3, FAR_S)
         with pytest.raises(Overloaded) as refused:
             admit(batcher, 1, FAR_S)
-        assert refused.value.until_s == pytest.approx(clock.now_s + 1)
+        assert refused.value.free_s == pytest.approx(clock.now_s + 1)
         # Of several it is not known: fewer may be let in sooner.
         with pytest.raises(Overloaded) as refused:
             admit(batcher, 2, FAR_S)
-        assert refused.value.until_s is None
+        assert refused.value.free_s is None
         put(batcher, waiting, [1, 2, 3])
         model.gate.set()
         await answers([*first, *waiting])
@@ -91,7 +91,7 @@ async def test_a_deadline_that_would_be_missed_is_refused_at_admission() -> None
         with pytest.raises(Overloaded) as refused:
             admit(batcher, 1, clock.now_s + 2.9)
         assert refused.value.retry_after_s == pytest.approx(2.0)
-        assert refused.value.until_s == pytest.approx(clock.now_s + 0.1)
+        assert refused.value.answer_s == pytest.approx(clock.now_s + 3.0)
         put(batcher, second, [1])
         model.gate.set()
         await answers([*first, *second])

@@ -55,7 +55,7 @@ def test_a_version_that_is_busy_has_none_refused_whom_the_candidate_answers(
     repository: Repository, serve: Serve, versions: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_asked: object) -> None:
-        raise Overloaded("busy", until_s=math.inf)
+        raise Overloaded("busy", free_s=math.inf)
 
     running = serve().until_ready()
     repository.set_candidate("shades", versions[1], 0.5)
