@@ -49,10 +49,16 @@ class AccessMiddleware:
     def _check(self, request: Request) -> None:
         caller = None
         if self._keys is not None:
-            caller = request.state.caller = _identify(request.scope, self._keys, self._admin_keys)
-        if self._limiter is None:
-            return
-        wait_s = self._limiter.ask(caller or _host(request))
+            try:
+                caller = request.state.caller = _identify(request.scope, self._keys, self._admin_keys)
+            except Unauthorized:
+                # Who has no key is counted by address: else whoever guesses might ask as often as they like.
+                self._limit(_host(request))
+                raise
+        self._limit(caller or _host(request))
+
+    def _limit(self, client: str) -> None:
+        wait_s = self._limiter.ask(client) if self._limiter is not None else 0.0
         if wait_s:
             raise RateLimited("too many requests of this client; wait as Retry-After says", wait_s)
 

@@ -51,7 +51,12 @@ class ApiKeys:
         """Take over what changes, looking every `interval_s` seconds, for ever."""
         while True:
             await asyncio.sleep(interval_s)
-            await asyncio.to_thread(self.reread)
+            try:
+                await asyncio.to_thread(self.reread)
+            except Exception:
+                # The watch must outlive whatever it meets, a system that has no more threads to give for one: else
+                # a key that was taken away would stay valid for good.
+                logger.exception("looking for changed API keys failed")
 
     def reread(self) -> None:
         """Take over a changed file; one that cannot be used changes nothing, and is logged once."""

@@ -1,5 +1,6 @@
 """API keys and the limit a client, over real HTTP."""
 
+import asyncio
 import logging
 import subprocess
 import sys
@@ -111,6 +112,26 @@ def test_a_file_that_comes_back_as_it_was_is_told(file: Path, caplog: pytest.Log
         file.write_bytes(broken)
         keys.reread()
     assert [record.levelname for record in caplog.records] == ["ERROR", "INFO"]
+
+
+@pytest.mark.anyio
+async def test_the_watch_of_the_keys_outlives_whatever_it_meets(
+    file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    add(file, "mobile")
+    keys, loop, looked_again = ApiKeys(file), asyncio.get_running_loop(), asyncio.Event()
+    looks = iter([RuntimeError("can't start new thread"), None])
+
+    def reread() -> None:
+        if (trouble := next(looks, None)) is not None:
+            raise trouble
+        loop.call_soon_threadsafe(looked_again.set)
+
+    monkeypatch.setattr(keys, "reread", reread)
+    watch = asyncio.create_task(keys.watch(0.001))
+    await asyncio.wait_for(looked_again.wait(), 30)
+    watch.cancel()
+    assert "looking for changed API keys failed" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -230,6 +251,16 @@ def test_with_keys_the_limit_is_a_key_holders_and_not_an_addresss(
     client = serve(api_keys_file=file, rate_limit_per_s=0.01, rate_limit_burst=1).until_ready().client
     statuses = [client.get("/models", headers={"X-API-Key": key}).status_code for key in (mobile, web, spare)]
     assert statuses == [200, 200, 429]
+
+
+def test_who_has_no_valid_key_is_limited_by_address_and_holders_are_not(
+    shades: Repository, serve: Serve, file: Path
+) -> None:
+    key = add(file, "mobile")
+    client = serve(api_keys_file=file, rate_limit_per_s=0.01, rate_limit_burst=2).until_ready().client
+    guesses = ({}, {"X-API-Key": "lantern_guessed"}, {"Authorization": "Bearer another"})
+    assert [client.get("/models", headers=guess).status_code for guess in guesses] == [401, 401, 429]
+    assert client.get("/models", headers={"X-API-Key": key}).status_code == 200
 
 
 def test_the_log_names_the_client_and_never_its_key(shades: Repository, file: Path) -> None:
