@@ -9,14 +9,13 @@ import errno
 import logging
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from functools import partial
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
 import models.errors
-from app.errors import ModelNotFound, ModelNotReady, Refused, StorageFull, VersionNotFound
-from app.registry import LOADING_RETRY_AFTER_S, Registry
+from app.errors import ModelNotFound, ModelNotReady, Refused, ServingError, StorageFull, VersionNotFound
+from app.registry import LOADING_RETRY_AFTER_S, Refusal, Registry
 from app.reloading import Reloader
-from models.repository import Repository
+from models.repository import Repository, Standing
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +24,14 @@ Result = TypeVar("Result")
 # Of what is in force already, how long an answer waits for the rest to be seen to.
 SHORTLY_S = 1.0
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+class Change(NamedTuple):
+    """A version that was given another place, and what its model's files said before and after."""
+
+    version: str
+    before: Standing | None
+    after: Standing | None
 
 
 class Administration:
@@ -77,10 +84,32 @@ class Administration:
             await self._in_force(name, self._reloader.look())
         return result
 
-    async def try_version(self, caller: str, name: str, what: str, call: Callable[[Repository], None]) -> None:
-        """Have a version tried, also one that hung or could not be loaded; arguments and errors as `change`."""
+    async def try_version(self, caller: str, name: str, version: str, share: float, shadow: float) -> None:
+        """Have a version tried, also one that hung or could not be loaded before.
+
+        Args:
+            caller: As of `change`.
+            name: As of `change`.
+            version: Which.
+            share: Of the requests, which it answers.
+            shadow: Of the requests, which it is asked too.
+
+        Raises:
+            ModelNotFound, VersionNotFound, StorageFull, ModelNotReady: As of `change`.
+            Refused: The repository does not take it, or it cannot be loaded here; nothing is changed.
+        """
         self._reloader.retry(name)
-        await self.change(caller, name, what, call)
+
+        def change(repository: Repository) -> Change:
+            before = repository.standing(name)
+            repository.set_candidate(name, version, share, shadow)
+            return Change(version, before, repository.standing(name))
+
+        what = f"try {version} on {share:.1%}, compare on {shadow:.1%}"
+        done = await self.change(caller, name, what, change, lambda _: self._is_tried(name, version))
+        refusal = self._registry.other_refusals.get(name, {}).get(version)
+        if refusal is not None:
+            await self._take_back(name, done, refusal)
 
     async def make_current(self, caller: str, name: str, what: str, call: Callable[[Repository], str]) -> None:
         """Make a change that makes a version the current one, and wait until that answers here.
@@ -95,15 +124,24 @@ class Administration:
 
         Raises:
             ModelNotFound, VersionNotFound, Refused, StorageFull, ModelNotReady: As of `change`.
-            Refused: Somebody else made another version the current one meanwhile.
+            Refused: It cannot be loaded here, and nothing is changed; or somebody else made another version the
+                current one meanwhile.
         """
         self._reloader.retry(name)
-        version = await self.change(caller, name, what, call, partial(self._serves, name))
+
+        def change(repository: Repository) -> Change:
+            before = repository.standing(name)
+            return Change(call(repository), before, repository.standing(name))
+
+        done = await self.change(caller, name, what, change, lambda done: self._serves(name, done.version))
+        version = done.version
         await self._in_force(name, self._until_settled(name, version))
         now = await self._current_version(name)
         if now != version:
             raise Refused(f"{name} {now} was made the current version meanwhile, and not {version}")
-        self._check_loaded(name, version)
+        refusal = self._registry.refusals.get(name)
+        if refusal is not None and refusal.version == version:
+            await self._take_back(name, done, refusal)
 
     async def load(self, caller: str, name: str) -> None:
         """Have a model served, and wait until it is.
@@ -122,8 +160,9 @@ class Administration:
         await self._in_force(name, self._reloader.settled(name))
         if name in self._registry.unloaded:
             raise Refused(f"{name} was unloaded meanwhile; load it again if it is to be served")
-        if name not in self._registry.live:
-            self._check_loaded(name, None)
+        refusal = self._registry.refusals.get(name)
+        if name not in self._registry.live and refusal is not None:
+            raise Refused(_could_not_be_loaded(name, refusal))
 
     async def unload(self, caller: str, name: str) -> None:
         """Have a model served no more; what was admitted is still answered.
@@ -182,6 +221,10 @@ class Administration:
         current = await self._call(lambda repository: repository.current(name))
         return current.version
 
+    def _is_tried(self, name: str, version: str) -> bool:
+        tried = self._registry.tried(name)
+        return tried is not None and tried.manifest.version == version
+
     def _serves(self, name: str, version: str) -> bool:
         live = self._registry.live.get(name)
         return live is not None and live.manifest.version == version
@@ -205,7 +248,21 @@ class Administration:
             detail = f"{name}: the change is made, and will be in force once what is loaded now is there"
             raise ModelNotReady(detail, LOADING_RETRY_AFTER_S) from None
 
-    def _check_loaded(self, name: str, version: str | None) -> None:
-        refusal = self._registry.refusals.get(name)
-        if refusal is not None and version in (None, refusal.version):
-            raise Refused(f"{name} {refusal.version or ''} could not be loaded: {refusal.error}: {refusal.detail}")
+    async def _take_back(self, name: str, done: Change, refusal: Refusal) -> NoReturn:
+        """Undo a change that put a version where it cannot serve; whoever starts next would serve nothing."""
+        before, after = done.before, done.after
+        outcome = "the files stay as they are now"
+        if before is not None and after is not None and before != after:
+            try:
+                if await self._call(lambda repository: repository.take_back(name, before, after)):
+                    outcome = "nothing is changed"
+            except ServingError as error:
+                outcome = f"it could not be taken back: {error.detail}"
+        logger.warning("%s %s could not be loaded: %s", name, done.version, outcome)
+        self._reloader.tell_of_change(name)
+        await self._look_shortly()
+        raise Refused(f"{_could_not_be_loaded(name, refusal)}; {outcome}")
+
+
+def _could_not_be_loaded(name: str, refusal: Refusal) -> str:
+    return f"{name} {refusal.version or ''} could not be loaded: {refusal.error}: {refusal.detail}"

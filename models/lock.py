@@ -42,7 +42,7 @@ def _lock_within(handle: TextIO, patience_s: float) -> None:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() > give_up_s:
-                raise NotWritable("somebody publishes this model just now; try again later") from None
+                raise NotWritable("somebody else changes this model just now; try again later") from None
             time.sleep(INTERVAL_S)
         else:
             return

@@ -6,7 +6,8 @@
     <root>/<name>/UNLOADED             there while the model is not to be served
     <root>/<name>/<version>/           a bundle, immutable once renamed into place
     <root>/<name>/.staging-<uuid>/     a bundle in the making
-    <root>/<name>/.lock                held by whoever publishes or signs
+    <root>/<name>/.publishing.lock     held by whoever publishes, for as long as that takes
+    <root>/<name>/.lock                held by whoever changes one of these files, for a moment
 
 A reader never locks: it reads CURRENT, which is replaced whole. Whatever instant a publisher dies at,
 CURRENT names a whole version: the new one is renamed into place, synced, before CURRENT is replaced.
@@ -71,6 +72,14 @@ class Current:
 
     version: str
     manifest_sha256: str
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What a name's files say: which version is current, and which is tried."""
+
+    current: Current
+    candidate: Candidate | None
 
 
 @dataclass(frozen=True)
@@ -197,7 +206,7 @@ class Repository:
             OSError: The signature cannot be written.
         """
         self._check_there(name)
-        with locked(self._directory(name) / ".lock", self._patience_s):
+        with self._changing(name):
             bundle = self.open(name, version)
             text = read_manifest(bundle.directory)
             if hashlib.sha256(text).hexdigest() != bundle.manifest_sha256:
@@ -228,8 +237,10 @@ class Repository:
         """
         directory = self._directory(name)
         self.check_writable(name)
-        with locked(directory / ".lock", self._patience_s):
-            _sweep(directory)
+        # Not that of other changes: to roll back, or to try no more, must not wait for a training's checks.
+        with locked(directory / ".publishing.lock", self._patience_s):
+            with self._changing(name):
+                _sweep(directory)
             version = first_version_after(self.versions(name), now or datetime.now(UTC))
             staging = Staging(directory / f".staging-{uuid.uuid4().hex}", version)
             staging.directory.mkdir()
@@ -250,12 +261,13 @@ class Repository:
             raise RepositoryError(f"the manifest must say {name}/{staging.version}, as it was staged")
         _sync_tree(staging.directory)
         published = directory / staging.version
-        # Never onto an existing directory: the lock is held and the version is fresh, and rename
-        # itself refuses a directory that holds anything.
-        staging.directory.rename(published)
-        sync(directory)
-        if current:
-            self._set_current(name, Current(staging.version, staged.manifest_sha256))
+        with self._changing(name):
+            # Never onto an existing directory: nobody else publishes and the version is fresh, and rename
+            # itself refuses a directory that holds anything.
+            staging.directory.rename(published)
+            sync(directory)
+            if current:
+                self._set_current(name, Current(staging.version, staged.manifest_sha256))
         return Bundle(published, staged.manifest, staged.manifest_sha256)
 
     def rollback(self, name: str, version: str) -> Bundle:
@@ -267,7 +279,7 @@ class Repository:
             BundleError: It must not be loaded, with the reason; CURRENT stays as it is.
         """
         self._check_there(name)
-        with locked(self._directory(name) / ".lock", self._patience_s):
+        with self._changing(name):
             bundle = self.open(name, version)
             self._set_current(name, Current(version, bundle.manifest_sha256))
         return bundle
@@ -306,15 +318,14 @@ class Repository:
             BundleError: It must not be loaded, with the reason.
         """
         self._check_there(name)
-        with locked(self._directory(name) / ".lock", self._patience_s):
+        with self._changing(name):
             if self.current(name).version == version:
                 raise CandidateInvalid(f"{name} {version} is the current version; try another beside it")
             bundle = self.open(name, version)
             candidate = Candidate(
                 version=version, manifest_sha256=bundle.manifest_sha256, share=share, shadow=shadow
             )
-            with whole_file(self._directory(name) / CANDIDATE_NAME) as stream:
-                stream.write(candidate.model_dump_json().encode() + b"\n")
+            self._write_candidate(name, candidate)
 
     def promote(self, name: str) -> str:
         """Make the version that is tried the current one; return it.
@@ -324,7 +335,7 @@ class Repository:
             BundleError: It must not be loaded any more, with the reason; nothing is changed.
         """
         self._check_there(name)
-        with locked(self._directory(name) / ".lock", self._patience_s):
+        with self._changing(name):
             candidate = self.candidate(name)
             if candidate is None:
                 raise CandidateInvalid(f"no version of {name} is tried")
@@ -340,7 +351,7 @@ class Repository:
             CandidateInvalid: None is tried.
         """
         self._check_there(name)
-        with locked(self._directory(name) / ".lock", self._patience_s):
+        with self._changing(name):
             try:
                 candidate = self._read_candidate(name)
             except CandidateInvalid:
@@ -350,6 +361,37 @@ class Repository:
                 raise CandidateInvalid(f"no version of {name} is tried")
             self._remove_candidate(name)
         return candidate.version
+
+    def standing(self, name: str) -> Standing | None:
+        """Read what a name's files say; None where they do not say what is current."""
+        try:
+            current = self.current(name)
+        except RepositoryError:
+            return None
+        try:
+            return Standing(current, self.candidate(name))
+        except CandidateInvalid:
+            return Standing(current, None)
+
+    def take_back(self, name: str, before: Standing, after: Standing) -> bool:
+        """Have the files say what they said before a change; return whether they do.
+
+        They do not if somebody else has changed them since.
+
+        Raises:
+            ModelsError: What was current before must not be loaded any more; nothing is changed.
+        """
+        with self._changing(name):
+            if self.standing(name) != after:
+                return False
+            if before.current != after.current:
+                self.open(name, before.current)
+                self._set_current(name, before.current)
+            if before.candidate is not None:
+                self._write_candidate(name, before.candidate)
+            elif after.candidate is not None:
+                self._remove_candidate(name)
+        return True
 
     def unloaded(self, names: Iterable[str], before: Collection[str] = ()) -> set[str]:
         """Return which names are not to be served, though they are published.
@@ -456,6 +498,12 @@ class Repository:
     def _keys(self) -> PublicKeys | None:
         return None if self._trusted is None else self._trusted()
 
+    @contextmanager
+    def _changing(self, name: str) -> Iterator[None]:
+        """Be the only one who changes the files of a name."""
+        with locked(self._directory(name) / ".lock", self._patience_s):
+            yield
+
     def _check_there(self, name: str) -> None:
         if not _is_directory(self._directory(name)):
             raise ModelNotFound(f"no model {name!r} is published in {self.root}")
@@ -465,6 +513,10 @@ class Repository:
 
     def _has_gone(self, name: str) -> bool:
         return not _may_hold_current(self._directory(name))
+
+    def _write_candidate(self, name: str, candidate: Candidate) -> None:
+        with whole_file(self._directory(name) / CANDIDATE_NAME) as stream:
+            stream.write(candidate.model_dump_json().encode() + b"\n")
 
     def _remove_candidate(self, name: str) -> None:
         (self._directory(name) / CANDIDATE_NAME).unlink()
@@ -528,7 +580,7 @@ def _may_hold_current(directory: Path) -> bool:
 
 
 def _sweep(directory: Path) -> None:
-    # The lock is held, so whoever made these is dead.
+    # The locks are held, so whoever made these is dead.
     for abandoned in directory.glob(".staging-*"):
         shutil.rmtree(abandoned, ignore_errors=True)
     for abandoned in (

@@ -26,13 +26,7 @@ _FAILURES = documented(404, 409, 413, 415, 422, 503, 504, 507)
 async def try_version(request: Request, service: ServiceOf, name: ModelPath, caller: Administrator) -> ModelInfo:
     """It answers a share of the requests that name no version, and is asked about another, to compare."""
     asked = await read(request, service, CandidateRequest)
-    what = f"try {asked.version} on {asked.share:.1%}, compare on {asked.shadow:.1%}"
-    await service.administration.try_version(
-        caller,
-        name,
-        what,
-        lambda repository: repository.set_candidate(name, asked.version, asked.share, asked.shadow),
-    )
+    await service.administration.try_version(caller, name, asked.version, asked.share, asked.shadow)
     return await describe(service, name)
 
 

@@ -18,8 +18,10 @@ from tritonclient.utils import InferenceServerException
 from app.api_keys import line_of, new_key
 from app.inference import LoadedModel
 from models.bundle import Bundle
+from models.lock import locked
+from models.manifest import GoldenExample
 from models.repository import Repository
-from tests.bundles import Always, publish, publish_texts
+from tests.bundles import Always, publish, publish_texts, stage
 from tests.images import png
 from tests.servers import Running, process, until
 
@@ -283,6 +285,9 @@ def test_an_administrator_waits_for_no_load_that_is_not_needed(
     monkeypatch.setattr(loader, "_load", load_later)
     publish(repository, "others")
     assert begun.wait(60)
+    told = call(client, "PUT", "/admin/models/shades/candidate", {"version": second, "share": 0.0})
+    assert told["candidate"]["live"]
+    assert ask(client).json()["version"] == first
     assert client.delete("/admin/models/shades/candidate", headers=ADMIN).status_code == 200
     assert ask(client).json()["version"] == first
     call(client, "POST", "/admin/models/shades/rollback", {"version": second})
@@ -340,6 +345,68 @@ def test_a_model_that_cannot_be_loaded_says_why(
     ((name, version, state, reason),) = index(client)
     assert (name, version, state) == ("shades", versions[0], "UNAVAILABLE")
     assert "FileCorrupt" in reason
+
+
+def publish_unloadable(repository: Repository) -> str:
+    """A version that is whole, and answers its golden example otherwise than it says."""
+    with repository.staging("shades") as staging:
+        golden = (GoldenExample(file="golden/0.png", scores=(0.0, 0.0, 1.0)),)
+        stage(staging, "shades", Always(1), golden=golden)
+        return repository.publish("shades", staging, current=False).manifest.version
+
+
+def files(repository: Repository) -> list[bytes | None]:
+    places = [repository.root / "shades" / name for name in ("CURRENT", "CANDIDATE")]
+    return [place.read_bytes() if place.exists() else None for place in places]
+
+
+@pytest.mark.parametrize("tried", [False, True])
+@pytest.mark.parametrize(("method", "path"), [("PUT", "candidate"), ("POST", "rollback")])
+def test_a_version_that_cannot_be_loaded_changes_nothing(
+    client: httpx.Client,
+    repository: Repository,
+    versions: tuple[str, str],
+    method: str,
+    path: str,
+    tried: bool,
+) -> None:
+    if tried:
+        repository.set_candidate("shades", versions[1], 0.25, 0.5)
+    bad, before = publish_unloadable(repository), files(repository)
+    body: dict[str, Any] = {"version": bad} | ({"share": 0.1} if path == "candidate" else {})
+    detail = call(client, method, f"/admin/models/shades/{path}", body, 409)["detail"]
+    assert f"{bad} could not be loaded: GoldenMismatch" in detail
+    assert detail.endswith("; nothing is changed")
+    assert files(repository) == before
+    until(lambda: (client.get("/models/shades").json()["candidate"] is not None) == tried)
+    assert client.get("/models/shades").json()["version"] == versions[0]
+
+
+def test_a_candidate_that_cannot_be_loaded_is_not_promoted(
+    client: httpx.Client, repository: Repository, versions: tuple[str, str]
+) -> None:
+    bad = publish_unloadable(repository)
+    repository.set_candidate("shades", bad, 0.1)
+    before = files(repository)
+    until(lambda: bool(client.get("/models/shades").json()["refused_versions"]))
+    assert "nothing is changed" in call(client, "POST", "/admin/models/shades/promote", None, 409)["detail"]
+    assert files(repository) == before
+    assert repository.current("shades").version == versions[0]
+
+
+def test_what_somebody_else_changed_since_is_not_taken_back(
+    repository: Repository, versions: tuple[str, str]
+) -> None:
+    before = repository.standing("shades")
+    repository.set_candidate("shades", versions[1], 0.1)
+    after = repository.standing("shades")
+    assert before is not None
+    assert after is not None
+    repository.set_candidate("shades", versions[1], 0.2)
+    assert not repository.take_back("shades", before, after)
+    candidate = repository.candidate("shades")
+    assert candidate is not None
+    assert candidate.share == 0.2
 
 
 def test_a_version_that_serves_and_is_gone_stands_in_the_index_once(
@@ -443,10 +510,28 @@ def test_a_model_that_was_unloaded_comes_back_as_what_is_current_then(
             until(lambda: ask(other).json().get("version") == older)
 
 
-def test_who_publishes_is_not_waited_for_without_end(client: httpx.Client, repository: Repository) -> None:
-    with repository.staging("shades"):
+def test_who_changes_a_model_is_not_waited_for_without_end(client: httpx.Client, repository: Repository) -> None:
+    with locked(repository.root / "shades/.lock", None):
         problem = call(client, "DELETE", "/admin/models/shades/candidate", None, 409)
-    assert "somebody publishes" in problem["detail"]
+    assert "somebody else changes this model" in problem["detail"]
+
+
+def test_who_publishes_is_not_waited_for(
+    client: httpx.Client, repository: Repository, versions: tuple[str, str]
+) -> None:
+    """A training holds it for minutes, and a bad version must go at once."""
+    path, tried = "/admin/models/shades", {"version": versions[1], "share": 1.0}
+    with repository.staging("shades") as staging:
+        call(client, "PUT", f"{path}/candidate", tried)
+        call(client, "DELETE", f"{path}/candidate")
+        call(client, "PUT", f"{path}/candidate", tried)
+        call(client, "POST", f"{path}/promote")
+        assert ask(client).json()["version"] == versions[1]
+        call(client, "POST", f"{path}/rollback", {"version": versions[0]})
+        assert ask(client).json()["version"] == versions[0]
+        stage(staging, "shades", Always(2))
+        newest = repository.publish("shades", staging).manifest.version
+    until(lambda: ask(client).json()["version"] == newest)
 
 
 def test_a_model_that_was_repaired_is_loaded_at_once(
