@@ -123,7 +123,13 @@ def _check_kept(file: Path) -> None:
 def _write_new(file: Path, content: bytes, mode: int) -> None:
     try:
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(content)
+        try:
+            with os.fdopen(descriptor, "wb") as stream:
+                stream.write(content)
+                stream.flush()
+                os.fsync(descriptor)
+        except OSError:
+            file.unlink()  # Its beginning is no key, and would be in the way of the next try.
+            raise
     except OSError as error:
         raise KeyFileInvalid(f"{file} cannot be written: {error.strerror}") from None

@@ -168,11 +168,26 @@ def test_a_command_that_cannot_publish_for_want_of_room_says_so_in_a_line(
         assert repository.versions("shades") == [before]
 
 
+def test_keys_that_cannot_be_written_whole_are_not_there_at_all(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with small_disk(tmp_path / "disk") as disk:
+        command = [*disk.through, sys.executable, "-m", "training", "keygen", str(disk.directory / "signing.key")]
+        disk.fill(OWN_PID)
+        assert subprocess.run(command, cwd=ROOT, check=False).returncode == 1
+        assert capfd.readouterr().err.splitlines()[-1].endswith("cannot be written: No space left on device")
+        assert not [each for each in disk.seen.iterdir() if each.name.startswith("signing")]
+        disk.free(OWN_PID)
+        assert subprocess.run(command, cwd=ROOT, check=False).returncode == 0
+        assert len([each for each in disk.seen.iterdir() if each.name.startswith("signing")]) == 2
+
+
 @pytest.mark.parametrize(("where", "workers"), [("2>/dev/full", 1), ("2>&-", 1), ("0<&- 1>&- 2>&-", 2)])
 def test_a_log_that_cannot_be_written_ends_nothing(shades: Repository, where: str, workers: int) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    environment = os.environ | {"LANTERN_MODELS_DIR": str(shades.root), "LANTERN_PORT": str(port)}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("LANTERN_")}
+    environment |= {"LANTERN_MODELS_DIR": str(shades.root), "LANTERN_PORT": str(port)}
     environment |= {"LANTERN_DRAIN_GRACE_S": "0", "LANTERN_WORKERS": str(workers)}
     command = ["sh", "-c", f'exec "$0" -m app {where}', sys.executable]
     with (
