@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 1.0
 # Soon after, so that what requests leave behind does not count as the models'.
-UNTIL_READY_S = 0.1
+UNTIL_LOADED_S = 0.1
 STATM = Path("/proc/self/statm")
 # Of worker processes that grow alike, each leaves at a bound of its own: so much lower, the last of them.
 SPREAD = 0.1
@@ -43,19 +43,20 @@ class MemoryWatch:
 
     Args:
         most_bytes: It may hold.
-        is_ready: Whether the models are there.
+        has_loaded: Whether the models are there, all that can be loaded.
         leave: Has the process leave.
     """
 
-    def __init__(self, most_bytes: int, is_ready: Callable[[], bool], leave: Callable[[], None]) -> None:
+    def __init__(self, most_bytes: int, has_loaded: Callable[[], bool], leave: Callable[[], None]) -> None:
         self._most_bytes = most_bytes
-        self._is_ready = is_ready
+        self._has_loaded = has_loaded
         self._leave = leave
 
     async def watch(self) -> None:
         """Look now and then, and leave when it is too much."""
-        while not self._is_ready():  # noqa: ASYNC110 (readiness is no event: it depends on all there is)
-            await asyncio.sleep(UNTIL_READY_S)
+        # One that is refused keeps the service from being ready, and the others from leaking not at all.
+        while not self._has_loaded():  # noqa: ASYNC110 (nobody tells)
+            await asyncio.sleep(UNTIL_LOADED_S)
         logger.info("the models are there: %d bytes are held, of at most %d", resident_bytes(), self._most_bytes)
         if self._is_over():
             # Whoever took its place would hold as much, and leave again and again.

@@ -97,7 +97,7 @@ class Service:
             settings.hang_timeout_s,
             lambda: self.on_lost(),
         )
-        self._memory = MemoryWatch(settings.max_memory_bytes, lambda: self.registry.ready, lambda: self.on_lost())
+        self._memory = MemoryWatch(settings.max_memory_bytes, lambda: self.registry.looked, lambda: self.on_lost())
         self.administration = Administration(
             self.repository, self.registry, self.reloader, settings.request_timeout_s
         )

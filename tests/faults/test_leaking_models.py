@@ -61,6 +61,16 @@ def test_a_lone_process_that_holds_too_much_leaves_as_if_told_to(repository: Rep
         assert service.wait() == 1
 
 
+def test_it_leaves_though_another_model_cannot_be_loaded(repository: Repository) -> None:
+    publish(repository, "leaks", Leaks())
+    (publish(repository, "shades").directory / "manifest.json").write_text("damaged")
+    with process(repository.root, max_memory_bytes=MOST_BYTES, drain_grace_s=1) as service:
+        until_watched(service)
+        assert service.client.get("/health/ready").status_code == 503
+        leak_until_it_leaves(service)
+        assert service.wait() == 1
+
+
 def test_a_bound_that_the_models_alone_exceed_is_told_and_has_no_effect(shades: Repository) -> None:
     with process(shades.root, max_memory_bytes=1) as service:
         client = service.until_ready().client
