@@ -37,6 +37,7 @@ from app.workers import Workers
 from models.bundle import Bundle
 from models.device import choose_device
 from models.errors import DeviceLost
+from models.feedback import FeedbackStore
 from models.operators import parse_operators
 from models.pause import no_pause
 from models.public_keys import PublicKeys
@@ -67,6 +68,8 @@ class Service:
         self.admin_keys = ApiKeys(settings.admin_keys_file) if settings.admin_keys_file else None
         self.limiter = _limiter(settings)
         self.pool = ThreadPoolExecutor(thread_name_prefix="request")
+        # One thread: who waits for the file of corrections, or for its disk, takes none from predictions.
+        self.feedback_pool = ThreadPoolExecutor(1, thread_name_prefix="feedback")
         self.budget = BodyBudget(settings.max_buffered_bytes // settings.workers)
         self.gate = Gate(self.metrics, settings.request_timeout_s)
         self.device = choose_device(settings.device)
@@ -108,6 +111,7 @@ class Service:
         """Begin loading; the service answers at once, and is ready once its models are warm."""
         self._loop = asyncio.get_running_loop()
         self._workers.start()
+        self._tell_of_feedback()
         interval_s = self.settings.reload_interval_s
         self._watches.append(asyncio.create_task(self.reloader.watch(interval_s)))
         if self.settings.hang_timeout_s:
@@ -117,6 +121,12 @@ class Service:
         for keys in (self.keys, self.admin_keys):
             if keys is not None and interval_s:
                 self._watches.append(asyncio.create_task(keys.watch(interval_s)))
+
+    def _tell_of_feedback(self) -> None:
+        """Say at once, and not at the first correction, that none can be stored; it may be mended meanwhile."""
+        file = self.settings.feedback_file
+        if file is not None and (trouble := FeedbackStore(file, self.settings.feedback_max_bytes).trouble()):
+            logger.error("LANTERN_FEEDBACK_FILE: %s; no correction will be stored", trouble)
 
     def leave(self) -> None:
         """Become unready, so that load balancers look elsewhere; requests are still answered."""
@@ -147,6 +157,7 @@ class Service:
         self.reloader.close()
         self._shadowing.close()
         self.pool.shutdown(wait=False, cancel_futures=True)
+        self.feedback_pool.shutdown(wait=False, cancel_futures=True)
         for batcher in self._batchers():
             batcher.close()
         self._workers.close()

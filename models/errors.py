@@ -111,6 +111,10 @@ class FeedbackUnavailable(ModelsError):
     """The file of corrections cannot be read or written."""
 
 
+class FeedbackBusy(FeedbackUnavailable):
+    """Somebody else has the file of corrections, for longer than is waited for."""
+
+
 class FeedbackFull(FeedbackUnavailable):
     """The file of corrections may not grow, or there is no room for it."""
 

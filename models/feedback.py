@@ -4,6 +4,7 @@ One SQLite file, to which rows are only ever added. A correction that is acknowl
 its log at each commit. Several processes may add to one file.
 """
 
+import os
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -11,13 +12,14 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from models.errors import FeedbackFull, FeedbackUnavailable
+from models.errors import FeedbackBusy, FeedbackFull, FeedbackUnavailable
 from models.repository import InputKind
 
 # Of one process, for another that writes.
 PATIENCE_S = 5.0
 # The file cannot grow, or that cannot which SQLite keeps beside it to write ahead.
 FULL = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMOPEN, sqlite3.SQLITE_IOERR_SHMSIZE})
+BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_BUSY_RECOVERY, sqlite3.SQLITE_BUSY_SNAPSHOT})
 TABLE = """
 CREATE TABLE IF NOT EXISTS corrections (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -65,11 +67,23 @@ class FeedbackStore:
         self._file = file
         self._max_bytes = max_bytes
 
+    def trouble(self) -> str | None:
+        """Say what stands in the way of storing anything, as far as can be told beforehand; None: nothing."""
+        directory = self._file.parent
+        if not directory.is_dir():
+            return f"{directory} is no directory"
+        # SQLite writes beside it what is not in it yet.
+        for place in (directory, self._file):
+            if place.exists() and not os.access(place, os.W_OK):
+                return f"{place} cannot be written"
+        return None
+
     def add(self, correction: Correction) -> int:
         """Store a correction, and return its number once it is on the disk.
 
         Raises:
             FeedbackFull: The file may not grow, or the disk is full.
+            FeedbackBusy: Somebody else has it for too long.
             FeedbackUnavailable: It cannot be written.
         """
         with _open(self._file) as connection:
@@ -140,4 +154,6 @@ def _open(file: Path) -> Iterator[sqlite3.Connection]:
                 f"{file.name} is full, or its disk is; raise LANTERN_FEEDBACK_MAX_BYTES, or take its corrections "
                 "up into your data and move it away"
             ) from None
+        if getattr(error, "sqlite_errorcode", None) in BUSY:
+            raise FeedbackBusy(f"{file.name} is held by somebody else; try again later") from None
         raise FeedbackUnavailable(f"{file} cannot be used: {error}") from error

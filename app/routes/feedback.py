@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request
 
 import models.errors
 from app.base64_images import sent_base64, unpacked
-from app.errors import InternalError, InvalidRequest, StorageFull, TextTooLong, UndecodableImage
+from app.errors import InternalError, InvalidRequest, Overloaded, StorageFull, TextTooLong, UndecodableImage
 from app.registry import LiveModel
 from app.routes.intake import Intake, intake
 from app.routes.json_body import body_of, parsed
@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 router = APIRouter(tags=["feedback"])
 
 BODIES = (FeedbackRequest,)
+BUSY_RETRY_AFTER_S = 5
 
 
 @router.post(
@@ -47,7 +48,7 @@ async def feedback(request: Request, service: ServiceOf) -> Stored:
             model.kind if asked.has_input else None,
             await _content(asked, model, taken, service),
         )
-        return Stored(id=await taken.on_thread(partial(_store, service, correction)))
+        return Stored(id=await taken.on_thread(partial(_store, service, correction), service.feedback_pool))
 
 
 def _store(service: Service, correction: Correction) -> int:
@@ -57,6 +58,8 @@ def _store(service: Service, correction: Correction) -> int:
         return FeedbackStore(file, service.settings.feedback_max_bytes).add(correction)
     except models.errors.FeedbackFull as error:
         raise StorageFull(str(error)) from None
+    except models.errors.FeedbackBusy as error:
+        raise Overloaded(str(error), retry_after_s=BUSY_RETRY_AFTER_S) from None
     except models.errors.FeedbackUnavailable as error:
         logger.error("%s", error)
         raise InternalError("the correction could not be stored; the service's log says why") from None

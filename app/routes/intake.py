@@ -89,9 +89,14 @@ class Intake:
         """
         return job() if size_bytes <= WORK_INLINE_BYTES else await self.on_thread(job)
 
-    async def on_thread(self, job: Callable[[], Result]) -> Result:
-        """Do a part of the request's work on a thread."""
-        work = self.pool.submit(job)
+    async def on_thread(self, job: Callable[[], Result], pool: Executor | None = None) -> Result:
+        """Do a part of the request's work on a thread.
+
+        Args:
+            job: The work.
+            pool: Another than the one that all requests share, for what may wait for others.
+        """
+        work = (pool or self.pool).submit(job)
         # No thread can be cut off: what it works on is held until it ends. Work that has not begun never does.
         self.loan.keep_until(work)
         try:

@@ -1,22 +1,26 @@
 """POST /feedback: a correction is on the disk once it is acknowledged, and refused where it would be of no use."""
 
+import os
 import sqlite3
+import threading
 from base64 import b64encode
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+import models.feedback
 from app.api_keys import line_of, new_key
 from models.feedback import Correction, FeedbackStore, corrections
 from models.feedback import _open as opened
 from models.repository import Repository
 from tests.bundles import publish_texts
 from tests.images import png
-from tests.servers import Running, process
+from tests.servers import Running, process, until
 
 Serve = Callable[..., Running]
 
@@ -144,6 +148,55 @@ def test_a_file_that_cannot_be_used_is_our_fault_and_logged(
     client = serve(feedback_file=file).until_ready().client
     assert correct(client, 500, image=image())["code"] == "internal_error"
     assert "feedback.sqlite cannot be used" in caplog.text
+
+
+def test_a_place_that_is_none_is_told_at_the_start(
+    shades: Repository, serve: Serve, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = serve(feedback_file=tmp_path / "nowhere/feedback.sqlite").until_ready().client
+    (told,) = [message for message in caplog.messages if "LANTERN_FEEDBACK_FILE" in message]
+    assert "nowhere is no directory; no correction will be stored" in told
+    assert correct(client, 500)["code"] == "internal_error"
+
+
+def test_who_waits_for_the_file_takes_nothing_from_predictions(
+    shades: Repository, serve: Serve, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = serve(feedback_file=file).until_ready()
+    freed = threading.Event()
+    add = FeedbackStore.add
+
+    def wait_and_add(store: FeedbackStore, correction: Correction) -> int:
+        assert freed.wait(30)
+        return add(store, correction)
+
+    monkeypatch.setattr(FeedbackStore, "add", wait_and_add)
+    many = 2 * (os.cpu_count() or 1) + 8
+    with ThreadPoolExecutor(many) as pool:
+        corrected = [pool.submit(correct, running.client, label="grey") for _ in range(many)]
+        try:
+            # Each holds the memory of its body until it is stored.
+            until(lambda: running.service.budget.held_bytes >= many * 50)
+            form = [("file", png(0, size=(8, 8)) + bytes(200_000))]
+            headers = {"X-Request-Timeout-Ms": "5000"}
+            assert running.client.post("/predict", files=form, headers=headers).status_code == 200
+        finally:
+            freed.set()
+        assert sorted(each.result()["id"] for each in corrected) == list(range(1, many + 1))
+
+
+def test_a_file_that_somebody_else_holds_is_to_be_tried_again(
+    client: httpx.Client, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    correct(client)
+    monkeypatch.setattr(models.feedback, "PATIENCE_S", 0.1)
+    with closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        response = client.post("/feedback", json={"request_id": "r", "model": "shades", "label": "light"})
+        assert (response.status_code, response.json()["code"]) == (503, "overloaded")
+        assert int(response.headers["retry-after"]) > 0
+        other.execute("ROLLBACK")
+    assert correct(client)["id"] == 2
 
 
 def test_what_is_acknowledged_outlives_a_kill_and_processes_share_the_file(shades: Repository, file: Path) -> None:

@@ -2,10 +2,12 @@
 
 from base64 import b64encode
 from pathlib import Path
+from typing import Any
 
 import httpx
 
-from tests.end_to_end.commands import run_training
+from models.repository import Repository
+from tests.end_to_end.commands import run, run_training
 from tests.images import png
 from tests.servers import process, until
 
@@ -20,10 +22,19 @@ def own_images(folder: Path) -> None:
             (folder / label / f"{step}.png").write_bytes(png(darkest + step, (16, 16)))
 
 
+def answer(client: httpx.Client, grey: int) -> Any:
+    return client.post("/models/hours/predict", content=png(grey, (16, 16)), headers=PNG).json()
+
+
 def label(client: httpx.Client, grey: int) -> str:
-    answer = client.post("/models/hours/predict", content=png(grey, (16, 16)), headers=PNG).json()
-    told: str = answer["predictions"][0]["label"]
+    told: str = answer(client, grey)["predictions"][0]["label"]
     return told
+
+
+def roll_out(root: Path, *arguments: str) -> None:
+    models = ("--models-dir", str(root / "models"))
+    status, output = run("hours", *arguments, *models, python=("-m", "models.rollout"))
+    assert status == 0, output
 
 
 def test_a_wrong_answer_is_corrected_learned_and_promoted(tmp_path: Path) -> None:
@@ -40,14 +51,21 @@ def test_a_wrong_answer_is_corrected_learned_and_promoted(tmp_path: Path) -> Non
         dusk = range(100, 140, 4)
         was = {grey: label(client, grey) for grey in dusk}
         for grey, wrong in was.items():
-            request_id = client.post("/models/hours/predict", content=png(grey), headers=PNG).json()["request_id"]
+            request_id = answer(client, grey)["request_id"]
             right = "noon" if wrong == "night" else "night"
             image = b64encode(png(grey, (16, 16))).decode()
             body = {"request_id": request_id, "model": "hours", "label": right, "image": image}
             assert client.post("/feedback", json=body).status_code == 201
-        status, output = run_training(tmp_path, *train, "--feedback", str(file), "--epochs", "60")
+        status, output = run_training(tmp_path, *train, "--feedback", str(file), "--epochs", "60", "--candidate")
         assert status == 0, output
         assert f"feedback: {len(was)} corrected examples are trained on" in output
-        until(lambda: client.get("/models/hours").json()["version"] != first)
+        assert client.get("/models/hours").json()["version"] == first
+        newest = Repository(tmp_path / "models").versions("hours")[-1]
+        roll_out(tmp_path, newest, "--shadow", "0.5")
+        until(lambda: (client.get("/models/hours").json()["candidate"] or {}).get("live") is True)
+        roll_out(tmp_path, newest, "--share", "1")
+        until(lambda: answer(client, 0)["version"] == newest)
+        roll_out(tmp_path, "--promote")
+        until(lambda: client.get("/models/hours").json()["version"] == newest)
         corrected = sum(label(client, grey) != was[grey] for grey in dusk)
         assert corrected >= 0.8 * len(was)

@@ -100,6 +100,7 @@ def test_it_serves_reloads_and_says_what_it_cannot_write(
             assert ask(client, "shades", 0).json()["predictions"][0]["label"] == "light"
             until_more(statuses)
         assert set(statuses) == {200}
+    assert any("LANTERN_FEEDBACK_FILE: " in line and "cannot be written" in line for line in service.lines)
     assert any("corrections cannot be used" in line for line in service.lines)
     assert not [line for line in service.lines if "Traceback" in line]
 

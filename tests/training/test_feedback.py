@@ -10,7 +10,9 @@ from models.feedback import Correction, FeedbackStore
 from models.manifest import ImageDecoding
 from models.repository import InputKind
 from tests.images import png
+from tests.servers import ROOT
 from training.commands import FashionOptions, PairTableOptions, TextTableOptions
+from training.datasets import fashion_mnist
 from training.datasets.feedback import corrected_texts, fold_images, fold_pairs, with_feedback
 from training.datasets.images import ImageDataset, LabelledImages
 from training.datasets.keyed import plain
@@ -66,6 +68,15 @@ def test_corrected_images_are_trained_on(dataset: ImageDataset, file: Path) -> N
     assert (folded.validation, folded.test) == (dataset.validation, dataset.test)
     assert folded.sha256 != dataset.sha256
     assert said == ["feedback: 2 corrected examples are trained on"]
+
+
+def test_the_image_that_the_documentation_corrects_is_learned(file: Path) -> None:
+    options = FashionOptions(feedback=file).resolved({})
+    dataset = fashion_mnist.load(None, options.validation_fraction, options.seed)
+    store(file, "Pullover", (ROOT / "docs/images/sweater.png").read_bytes())
+    said = Said()
+    fold_images(dataset, ImageDecoding(color="L", size=fashion_mnist.SIZE, max_pixels=10_000), options, said)
+    assert said.lines == ["feedback: 1 corrected examples are trained on"]
 
 
 def test_what_cannot_be_learned_is_told_and_left_out(dataset: ImageDataset, file: Path) -> None:
