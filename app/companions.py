@@ -47,6 +47,14 @@ class Companions:
         self._metrics = metrics
         self._policy = policy
         self._attempts = Attempts()
+        self._unknown: set[str] = set()
+
+    def note_names(self, names: Collection[str]) -> None:
+        """Take note of what models there are, and say which are wanted that are not: a slip of the pen maybe."""
+        unknown = self._policy.unknown(names)
+        if unknown - self._unknown:
+            logger.warning("LANTERN_VERSIONS: no such model is published: %s", ", ".join(sorted(unknown)))
+        self._unknown = unknown
 
     async def find_wanted(self, name: str) -> None:
         """Find out which versions of a model are wanted, and which of them is a candidate."""

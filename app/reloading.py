@@ -266,6 +266,7 @@ class Reloader:
         try:
             self._registry.note_names(await self._names())
             names, before = self._registry.names, self._registry.unloaded
+            self._companions.note_names(names)
             unloaded = await self._loader.run(lambda: repository.unloaded(names, before))
             # What was heeded meanwhile may be later than what was read.
             self._registry.unloaded = unloaded | (self._registry.unloaded - before)

@@ -39,6 +39,10 @@ class VersionPolicy:
                 raise ValueError(f"{word!r} is none of {CURRENT}, latest:N and NAME/VERSION")
         return cls(latest, frozenset(pinned))
 
+    def unknown(self, names: Collection[str]) -> set[str]:
+        """Return what is pinned of models that are not among these: as `NAME/VERSION`."""
+        return {f"{name}/{version}" for name, version in self.pinned if name not in names}
+
     def wanted(self, name: str, versions: Sequence[str]) -> set[str]:
         """Return which versions of a model are to be live.
 

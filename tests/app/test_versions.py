@@ -96,6 +96,16 @@ def test_pinned_versions_stay_whatever_is_newer(repository: Repository, serve: S
     assert label(ask(running.client, first)) == "dark"
 
 
+def test_a_model_that_is_not_there_is_told_once(
+    repository: Repository, serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = published(repository, 0)
+    running = serve(versions=f"shads/{first},shades/{first}").until_ready()
+    running.until_version("shades", published(repository, 1))
+    told = [message for message in caplog.messages if "LANTERN_VERSIONS" in message]
+    assert told == [f"LANTERN_VERSIONS: no such model is published: shads/{first}"]
+
+
 def test_a_version_that_cannot_be_loaded_is_told_and_harms_no_other(repository: Repository, serve: Serve) -> None:
     first, second = published(repository, 0), published(repository, 1)
     third = published(repository, 2)
