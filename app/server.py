@@ -26,6 +26,7 @@ from app.opening import Opening
 from app.protocol import RequestProtocol
 from app.service import Service
 from app.settings import Settings
+from app.watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +75,7 @@ class Server(uvicorn.Server):
         self._service: Service = app.state.service
         self._service.on_lost = self._begin_to_leave_lost
         self._settings = settings
+        self._watchdog = Watchdog(settings.stall_timeout_s)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._leaving: asyncio.Task[None] | None = None
         self._lost = False
@@ -105,6 +107,7 @@ class Server(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         """Do what is to be done ten times a second, and once; return whether it is time to exit."""
         if counter % TICKS_PER_S == 0:
+            self._watchdog.reassure()
             now_s = time.monotonic()
             for connection in list(self.server_state.connections):
                 if isinstance(connection, RequestProtocol):
@@ -126,8 +129,16 @@ class Server(uvicorn.Server):
             "app_state": self.lifespan.state,
         }
 
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, serve and shut down, watched."""
+        try:
+            await super().serve(sockets)
+        finally:
+            self._watchdog.dismiss()
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start the service, then take connections."""
+        self._watchdog.reassure()  # Models are being loaded from now on.
         await super().startup(sockets or [])
         await self._take_connections()
 

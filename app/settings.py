@@ -21,6 +21,7 @@ from models.signing_key import SIGNING_KEY_VARIABLE
 
 PREFIX = "LANTERN_"
 Precision = Literal["auto", "fp32", "bf16", "int8"]
+LEAST_STALL_S = 5
 # The training's own: whoever trains and serves from one shell may have it there.
 OF_TRAINING = frozenset({SIGNING_KEY_VARIABLE})
 # What Kubernetes puts into every container's environment for a Service named `lantern`.
@@ -106,6 +107,13 @@ class Settings(BaseSettings):
         ge=0,
         le=86_400,
         description="A version that takes longer to verify, load and warm up is refused; 0: none is.",
+    )
+    stall_timeout_s: float = Field(
+        120,
+        ge=0,
+        le=86_400,
+        description="A process that stands still for longer, as where a model keeps the interpreter to itself, "
+        "exits with status 1, to be started anew; 5 at least, or 0: never.",
     )
     max_body_bytes: int = Field(32 * 1024**2, ge=1024, description="Largest request body.")
     max_buffered_bytes: int = Field(
@@ -210,6 +218,11 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"RATE_LIMIT_PER_S with WORKERS={self.workers}: each worker process would count for itself, and "
                 "allow a client more; set WORKERS to 1, or set no limit here and one in what stands in front"
+            )
+        if 0 < self.stall_timeout_s < LEAST_STALL_S:
+            raise ValueError(
+                f"STALL_TIMEOUT_S ({self.stall_timeout_s:g}) is under {LEAST_STALL_S}: a process that is merely "
+                "busy would be ended; 0 never ends one"
             )
         if self.max_body_bytes > self.max_buffered_bytes:
             raise ValueError(

@@ -100,6 +100,14 @@ def test_a_request_must_fit_the_queue(monkeypatch: pytest.MonkeyPatch) -> None:
         read_settings([])
 
 
+def test_no_process_is_ended_that_is_merely_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LANTERN_STALL_TIMEOUT_S", "1")
+    with pytest.raises(SettingsError, match=r"STALL_TIMEOUT_S \(1\) is under 5"):
+        read_settings([])
+    monkeypatch.setenv("LANTERN_STALL_TIMEOUT_S", "0")
+    assert read_settings([]).stall_timeout_s == 0
+
+
 def test_a_body_must_fit_the_buffer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LANTERN_MAX_BUFFERED_BYTES", "4096")
     with pytest.raises(SettingsError, match=r"MAX_BODY_BYTES .* is over MAX_BUFFERED_BYTES \(4096\)"):

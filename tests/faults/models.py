@@ -37,6 +37,24 @@ class HangsInPairs(nn.Module):
         return _grey(images_NCHW)
 
 
+class LoopsWhenLoaded(nn.Module):
+    """Never comes back from being loaded, and keeps the interpreter to itself meanwhile."""
+
+    def forward(self, images_NCHW: Tensor) -> Tensor:
+        return _grey(images_NCHW)
+
+    @torch.jit.export
+    def __getstate__(self) -> bool:
+        return self.training
+
+    @torch.jit.export
+    def __setstate__(self, state: bool) -> None:
+        self.training = state
+        count = 1
+        while count > 0:
+            count += 1
+
+
 class GivesNaN(nn.Module):
     """Gives scores that are no numbers."""
 

@@ -6,11 +6,23 @@ import httpx
 import pytest
 from torch import nn
 
+from models.bundle import describe_all
+from models.manifest import MANIFEST_NAME, Manifest
 from models.repository import Repository
-from tests.bundles import publish
+from tests.bundles import Shades, publish, stage
 from tests.faults.asking import PATIENCE_S, ask, asked_all_along
-from tests.faults.models import WHITE, GivesAnotherShape, GivesNaN, GivesTooFew, Hangs, HangsInPairs, Raises
+from tests.faults.models import (
+    WHITE,
+    GivesAnotherShape,
+    GivesNaN,
+    GivesTooFew,
+    Hangs,
+    HangsInPairs,
+    LoopsWhenLoaded,
+    Raises,
+)
 from tests.servers import process, until
+from training.export import script
 
 HANG_TIMEOUT_S = 0.5
 # Far more than a good version takes.
@@ -76,6 +88,34 @@ def test_a_version_that_hangs_in_its_warm_up_keeps_no_other_from_being_loaded(re
         assert set(others) == {200}
         service.popen.terminate()
         assert service.wait() == 0
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_process_that_a_model_keeps_the_interpreter_of_ends_itself(repository: Repository, workers: int) -> None:
+    publish(repository, "shades")
+    with process(repository.root, stall_timeout_s=5, reload_interval_s=0.05, workers=workers) as service:
+        client = service.until_ready().client
+        publish_looping(repository, "shades")
+        if workers == 1:
+            assert service.wait() == 1
+        else:
+            until(
+                lambda: any("exited with status 1; it is replaced" in line for line in service.lines), PATIENCE_S
+            )
+            assert client.get("/health/live").status_code == 200
+        # Where it stood.
+        assert any("models/torchscript_graph.py" in line for line in service.lines)
+
+
+def publish_looping(repository: Repository, name: str) -> None:
+    with repository.staging(name) as staging:
+        stage(staging, name, Shades())
+        described = Manifest.model_validate_json((staging.directory / MANIFEST_NAME).read_bytes())
+        # Exchanged afterwards: nobody could write its golden examples.
+        (staging.directory / "model.ts.pt").write_bytes(script(LoopsWhenLoaded()))
+        files = describe_all(staging.directory)
+        staging.write_manifest(described.model_copy(update={"files": files}))
+        repository.publish(name, staging)
 
 
 def test_as_many_threads_work_as_before_one_hung(repository: Repository) -> None:
