@@ -218,8 +218,12 @@ class ComparedInfo(Body):
     mean_score_distance: float | None = Field(
         description="Between the score of the answer and the candidate's of the same label or text."
     )
-    mean_current_ms: float | None = Field(description="From admission to the answer, on the same requests.")
-    mean_candidate_ms: float | None
+    mean_current_ms: float | None = Field(
+        description="From admission to the answer, on the same requests; what they waited for others is in it."
+    )
+    mean_candidate_ms: float | None = Field(
+        description="Likewise, but asked while nobody waits: under load a slower candidate may look faster."
+    )
 
 
 class CandidateInfo(Body):
