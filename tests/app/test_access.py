@@ -258,7 +258,11 @@ def test_who_has_no_valid_key_is_limited_by_address_and_holders_are_not(
 ) -> None:
     key = add(file, "mobile")
     client = serve(api_keys_file=file, rate_limit_per_s=0.01, rate_limit_burst=2).until_ready().client
-    guesses = ({}, {"X-API-Key": "lantern_guessed"}, {"Authorization": "Bearer another"})
+    guesses: tuple[dict[str, str], ...] = (
+        {},
+        {"X-API-Key": "lantern_guessed"},
+        {"Authorization": "Bearer another"},
+    )
     assert [client.get("/models", headers=guess).status_code for guess in guesses] == [401, 401, 429]
     assert client.get("/models", headers={"X-API-Key": key}).status_code == 200
 
