@@ -9,13 +9,13 @@ import errno
 import logging
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from typing import Any, NamedTuple, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import models.errors
 from app.errors import ModelNotFound, ModelNotReady, Refused, ServingError, StorageFull, VersionNotFound
 from app.registry import LOADING_RETRY_AFTER_S, Refusal, Registry
 from app.reloading import Reloader
-from models.repository import Repository, Standing
+from models.repository import Change, Repository
 
 logger = logging.getLogger(__name__)
 
@@ -24,14 +24,6 @@ Result = TypeVar("Result")
 # Of what is in force already, how long an answer waits for the rest to be seen to.
 SHORTLY_S = 1.0
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-
-
-class Change(NamedTuple):
-    """A version that was given another place, and what its model's files said before and after."""
-
-    version: str
-    before: Standing | None
-    after: Standing | None
 
 
 class Administration:
@@ -74,10 +66,7 @@ class Administration:
             StorageFull: There is no room for it; nothing is changed.
             ModelNotReady: It is made, and not in force yet.
         """
-        result = await self._call(call)
-        logger.info("%s had %s: %s", caller, name, what)
-        self._reloader.tell_of_change(name)
-        await self._reloader.heed(name)
+        result = await self._write(caller, name, what, call)
         if is_in_force(result):
             await self._look_shortly()
         else:
@@ -95,23 +84,21 @@ class Administration:
             shadow: Of the requests, which it is asked too.
 
         Raises:
-            ModelNotFound, VersionNotFound, StorageFull, ModelNotReady: As of `change`.
+            ModelNotFound, VersionNotFound, StorageFull: As of `change`.
+            ModelNotReady: It is not loaded yet. If it turns out that it cannot be, nothing will be changed.
             Refused: The repository does not take it, or it cannot be loaded here; nothing is changed.
         """
         self._reloader.retry(name)
-
-        def change(repository: Repository) -> Change:
-            before = repository.standing(name)
-            repository.set_candidate(name, version, share, shadow)
-            return Change(version, before, repository.standing(name))
-
         what = f"try {version} on {share:.1%}, compare on {shadow:.1%}"
-        done = await self.change(caller, name, what, change, lambda _: self._is_tried(name, version))
-        refusal = self._registry.other_refusals.get(name, {}).get(version)
-        if refusal is not None:
-            await self._take_back(name, done, refusal)
+        change = await self._write(
+            caller, name, what, lambda repository: repository.set_candidate(name, version, share, shadow)
+        )
+        if self._is_tried(name, version):
+            await self._look_shortly()
+        else:
+            await self._in_force(name, self._until_tried(name, change))
 
-    async def make_current(self, caller: str, name: str, what: str, call: Callable[[Repository], str]) -> None:
+    async def make_current(self, caller: str, name: str, what: str, call: Callable[[Repository], Change]) -> None:
         """Make a change that makes a version the current one, and wait until that answers here.
 
         Of a model that is unloaded it will answer once that is loaded again: then there is nothing to wait for.
@@ -120,28 +107,17 @@ class Administration:
             caller: As of `change`.
             name: As of `change`.
             what: As of `change`.
-            call: Does it, and returns the version.
+            call: Does it.
 
         Raises:
-            ModelNotFound, VersionNotFound, Refused, StorageFull, ModelNotReady: As of `change`.
-            Refused: It cannot be loaded here, and nothing is changed; or somebody else made another version the
-                current one meanwhile.
+            ModelNotFound, VersionNotFound, StorageFull: As of `change`.
+            ModelNotReady: It is not loaded yet. If it turns out that it cannot be, nothing will be changed.
+            Refused: The repository does not take it, or it cannot be loaded here, and nothing is changed; or
+                somebody else made another version the current one meanwhile.
         """
         self._reloader.retry(name)
-
-        def change(repository: Repository) -> Change:
-            before = repository.standing(name)
-            return Change(call(repository), before, repository.standing(name))
-
-        done = await self.change(caller, name, what, change, lambda done: self._serves(name, done.version))
-        version = done.version
-        await self._in_force(name, self._until_settled(name, version))
-        now = await self._current_version(name)
-        if now != version:
-            raise Refused(f"{name} {now} was made the current version meanwhile, and not {version}")
-        refusal = self._registry.refusals.get(name)
-        if refusal is not None and refusal.version == version:
-            await self._take_back(name, done, refusal)
+        change = await self._write(caller, name, what, call)
+        await self._in_force(name, self._until_current(name, change))
 
     async def load(self, caller: str, name: str) -> None:
         """Have a model served, and wait until it is.
@@ -196,6 +172,35 @@ class Administration:
             lambda _: name not in self._registry.candidates,
         )
 
+    async def _write(self, caller: str, name: str, what: str, call: Callable[[Repository], Result]) -> Result:
+        result = await self._call(call)
+        logger.info("%s had %s: %s", caller, name, what)
+        self._reloader.tell_of_change(name)
+        await self._reloader.heed(name)
+        return result
+
+    async def _until_tried(self, name: str, change: Change) -> None:
+        """Wait until a version was loaded, or take back that it is tried."""
+        await self._reloader.look()
+        refusal = self._registry.other_refusals.get(name, {}).get(change.version)
+        if refusal is not None:
+            await self._take_back(name, change, refusal)
+
+    async def _until_current(self, name: str, change: Change) -> None:
+        """Wait until a version answers as the current one, or take back that it is."""
+        version = change.version
+        if self._serves(name, version):
+            await self._look_shortly()
+        else:
+            await self._reloader.look()
+        await self._until_settled(name, version)
+        now = await self._current_version(name)
+        if now != version:
+            raise Refused(f"{name} {now} was made the current version meanwhile, and not {version}")
+        refusal = self._registry.refusals.get(name)
+        if refusal is not None and refusal.version == version:
+            await self._take_back(name, change, refusal)
+
     async def _call(self, call: Callable[[Repository], Result]) -> Result:
         try:
             return await asyncio.to_thread(call, self._repository)
@@ -238,8 +243,14 @@ class Administration:
         """Begin something that goes on if nobody waits for it any more."""
         task = asyncio.create_task(waiting)
         self._looks.add(task)
-        task.add_done_callback(self._looks.discard)
+        task.add_done_callback(self._end)
         return task
+
+    def _end(self, task: asyncio.Task[None]) -> None:
+        self._looks.discard(task)
+        # What came of it, whoever still waits is told; where nobody does, the log was.
+        if not task.cancelled() and (error := task.exception()) and not isinstance(error, ServingError):
+            logger.error("what an administrator had changed could not be seen to", exc_info=error)
 
     async def _in_force(self, name: str, waiting: Coroutine[Any, Any, None]) -> None:
         try:
@@ -248,17 +259,14 @@ class Administration:
             detail = f"{name}: the change is made, and will be in force once what is loaded now is there"
             raise ModelNotReady(detail, LOADING_RETRY_AFTER_S) from None
 
-    async def _take_back(self, name: str, done: Change, refusal: Refusal) -> NoReturn:
+    async def _take_back(self, name: str, change: Change, refusal: Refusal) -> NoReturn:
         """Undo a change that put a version where it cannot serve; whoever starts next would serve nothing."""
-        before, after = done.before, done.after
-        outcome = "the files stay as they are now"
-        if before is not None and after is not None and before != after:
-            try:
-                if await self._call(lambda repository: repository.take_back(name, before, after)):
-                    outcome = "nothing is changed"
-            except ServingError as error:
-                outcome = f"it could not be taken back: {error.detail}"
-        logger.warning("%s %s could not be loaded: %s", name, done.version, outcome)
+        try:
+            is_back = await self._call(lambda repository: repository.take_back(name, change))
+            outcome = "nothing is changed" if is_back else "the model's files stay as they are now"
+        except ServingError as error:
+            outcome = f"it could not be taken back: {error.detail}"
+        logger.warning("%s %s could not be loaded: %s", name, change.version, outcome)
         self._reloader.tell_of_change(name)
         await self._look_shortly()
         raise Refused(f"{_could_not_be_loaded(name, refusal)}; {outcome}")

@@ -144,6 +144,7 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Take no more connections, and end those that there are."""
+        self._watchdog.dismiss()  # From here on nobody gives signs of life; all that is waited for has its limit.
         await self._take_no_more()
         await super().shutdown(sockets)
 

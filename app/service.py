@@ -47,7 +47,7 @@ logger = logging.getLogger(__name__)
 
 # Batches and decodes that nobody waits for any more have so long to come back.
 LAST_WORK_S = 5.0
-# Whoever administers waits so long for somebody who publishes.
+# Whoever administers waits so long for somebody else who changes the same model.
 PUBLISHER_PATIENCE_S = 5.0
 CGROUP_CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")
 
@@ -111,7 +111,7 @@ class Service:
         """Begin loading; the service answers at once, and is ready once its models are warm."""
         self._loop = asyncio.get_running_loop()
         self._workers.start()
-        self._tell_of_feedback()
+        self.feedback_pool.submit(self._tell_of_feedback)
         interval_s = self.settings.reload_interval_s
         self._watches.append(asyncio.create_task(self.reloader.watch(interval_s)))
         if self.settings.hang_timeout_s:

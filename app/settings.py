@@ -112,8 +112,8 @@ class Settings(BaseSettings):
         120,
         ge=0,
         le=86_400,
-        description="A process that stands still for longer, as where a model keeps the interpreter to itself, "
-        "exits with status 1, to be started anew; 5 at least, or 0: never.",
+        description="A process that stands still for longer, as where a model keeps the interpreter to itself or "
+        "it is stopped from outside, exits with status 1, to be started anew; 5 at least, or 0: never.",
     )
     max_body_bytes: int = Field(32 * 1024**2, ge=1024, description="Largest request body.")
     max_buffered_bytes: int = Field(

@@ -69,25 +69,32 @@ class FeedbackStore:
 
     def trouble(self) -> str | None:
         """Say what stands in the way of storing anything, as far as can be told beforehand; None: nothing."""
-        directory = self._file.parent
-        if not directory.is_dir():
-            return f"{directory} is no directory"
-        # SQLite writes beside it what is not in it yet.
-        for place in (directory, self._file):
-            if place.exists() and not os.access(place, os.W_OK):
-                return f"{place} cannot be written"
+        try:
+            file = self._file.resolve()
+            if not file.parent.is_dir():
+                return f"{file.parent} is no directory"
+            # SQLite writes beside it what is not in it yet.
+            for place in (file.parent, file):
+                if place.exists() and not os.access(place, os.W_OK):
+                    return f"{place} cannot be written"
+        except OSError as error:
+            return f"{self._file} cannot be looked at: {error.strerror}"
         return None
 
-    def add(self, correction: Correction) -> int:
+    def add(self, correction: Correction, patience_s: float = PATIENCE_S) -> int:
         """Store a correction, and return its number once it is on the disk.
+
+        Args:
+            correction: What to store.
+            patience_s: How long to wait for somebody else who has the file.
 
         Raises:
             FeedbackFull: The file may not grow, or the disk is full.
             FeedbackBusy: Somebody else has it for too long.
             FeedbackUnavailable: It cannot be written.
         """
-        with _open(self._file) as connection:
-            _log_ahead(connection)
+        with _open(self._file, patience_s) as connection:
+            _log_ahead(connection, patience_s)
             (page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
             connection.execute(f"PRAGMA max_page_count = {max(1, self._max_bytes // page_bytes)}")
             connection.execute(TABLE)
@@ -129,9 +136,9 @@ def corrections(file: Path, model: str) -> list[Correction]:
     return [each for each in found if last[each.kind, each.content] is each]
 
 
-def _log_ahead(connection: sqlite3.Connection) -> None:
+def _log_ahead(connection: sqlite3.Connection, patience_s: float) -> None:
     """Have a file written ahead in a log; SQLite waits for nobody else who does so just now, so this does."""
-    give_up_s = time.monotonic() + PATIENCE_S
+    give_up_s = time.monotonic() + patience_s
     while connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
         try:
             connection.execute("PRAGMA journal_mode = WAL")
@@ -142,10 +149,10 @@ def _log_ahead(connection: sqlite3.Connection) -> None:
 
 
 @contextmanager
-def _open(file: Path) -> Iterator[sqlite3.Connection]:
+def _open(file: Path, patience_s: float = PATIENCE_S) -> Iterator[sqlite3.Connection]:
     try:
         # Each statement is its own transaction.
-        with closing(sqlite3.connect(file, timeout=PATIENCE_S, isolation_level=None)) as connection:
+        with closing(sqlite3.connect(file, timeout=patience_s, isolation_level=None)) as connection:
             connection.execute("PRAGMA synchronous = FULL")
             yield connection
     except sqlite3.Error as error:

@@ -7,7 +7,7 @@
     <root>/<name>/<version>/           a bundle, immutable once renamed into place
     <root>/<name>/.staging-<uuid>/     a bundle in the making
     <root>/<name>/.publishing.lock     held by whoever publishes, for as long as that takes
-    <root>/<name>/.lock                held by whoever changes one of these files, for a moment
+    <root>/<name>/.lock                held by whoever changes one of these files, as long as verifying takes
 
 A reader never locks: it reads CURRENT, which is replaced whole. Whatever instant a publisher dies at,
 CURRENT names a whole version: the new one is renamed into place, synced, before CURRENT is replaced.
@@ -80,6 +80,15 @@ class Standing:
 
     current: Current
     candidate: Candidate | None
+
+
+@dataclass(frozen=True)
+class Change:
+    """A version that got another place, and what its name's files said before and after, if that was whole."""
+
+    version: str
+    before: Standing | None
+    after: Standing | None
 
 
 @dataclass(frozen=True)
@@ -270,7 +279,7 @@ class Repository:
                 self._set_current(name, Current(staging.version, staged.manifest_sha256))
         return Bundle(published, staged.manifest, staged.manifest_sha256)
 
-    def rollback(self, name: str, version: str) -> Bundle:
+    def rollback(self, name: str, version: str) -> Change:
         """Make an older version current again, after verifying it whole.
 
         Raises:
@@ -280,9 +289,10 @@ class Repository:
         """
         self._check_there(name)
         with self._changing(name):
+            before = self.standing(name)
             bundle = self.open(name, version)
             self._set_current(name, Current(version, bundle.manifest_sha256))
-        return bundle
+            return Change(version, before, self.standing(name))
 
     def candidate(self, name: str) -> Candidate | None:
         """Read which version is tried, if one is; one that has become current is tried no more.
@@ -302,7 +312,7 @@ class Repository:
             raise CandidateInvalid(f"{name}/{CANDIDATE_NAME} cannot be read: {error.strerror}") from error
         return Candidate.parse(name, text)
 
-    def set_candidate(self, name: str, version: str, share: float, shadow: float = 0.0) -> None:
+    def set_candidate(self, name: str, version: str, share: float, shadow: float = 0.0) -> Change:
         """Have a version tried, after verifying it whole.
 
         Args:
@@ -325,10 +335,12 @@ class Repository:
             candidate = Candidate(
                 version=version, manifest_sha256=bundle.manifest_sha256, share=share, shadow=shadow
             )
+            before = self.standing(name)
             self._write_candidate(name, candidate)
+            return Change(version, before, self.standing(name))
 
-    def promote(self, name: str) -> str:
-        """Make the version that is tried the current one; return it.
+    def promote(self, name: str) -> Change:
+        """Make the version that is tried the current one.
 
         Raises:
             CandidateInvalid: None is tried.
@@ -339,10 +351,11 @@ class Repository:
             candidate = self.candidate(name)
             if candidate is None:
                 raise CandidateInvalid(f"no version of {name} is tried")
+            before = self.standing(name)
             current = Current(candidate.version, candidate.manifest_sha256)
             self.open(name, current)
             self._set_current(name, current)
-        return candidate.version
+            return Change(candidate.version, before, self.standing(name))
 
     def drop_candidate(self, name: str) -> str | None:
         """Try the version no more that is tried; return it, or None if its file is damaged and does not say.
@@ -373,16 +386,17 @@ class Repository:
         except CandidateInvalid:
             return Standing(current, None)
 
-    def take_back(self, name: str, before: Standing, after: Standing) -> bool:
+    def take_back(self, name: str, change: Change) -> bool:
         """Have the files say what they said before a change; return whether they do.
 
-        They do not if somebody else has changed them since.
+        They do not if somebody else has changed them since, nor if they said nothing whole before.
 
         Raises:
             ModelsError: What was current before must not be loaded any more; nothing is changed.
         """
         with self._changing(name):
-            if self.standing(name) != after:
+            before, after = change.before, change.after
+            if before is None or after is None or self.standing(name) != after:
                 return False
             if before.current != after.current:
                 self.open(name, before.current)
@@ -436,7 +450,8 @@ class Repository:
             sync(self.root)
             probe.write_bytes(b"")
             probe.unlink(missing_ok=True)
-            os.close(open_mark(directory / ".lock"))
+            for lock in (".lock", ".publishing.lock"):
+                os.close(open_mark(directory / lock))
         except OSError as error:
             raise NotWritable(f"cannot publish to {directory}: {error.strerror}") from error
 

@@ -54,7 +54,7 @@ def _do(repository: Repository, arguments: argparse.Namespace) -> str:
         repository.set_candidate(arguments.name, arguments.version, share, shadow)
         return f"{arguments.version} answers {share:.1%} of the requests, and a copy of {shadow:.1%} is compared"
     if arguments.promote:
-        return f"{repository.promote(arguments.name)} is current"
+        return f"{repository.promote(arguments.name).version} is current"
     return f"{repository.drop_candidate(arguments.name) or 'a candidate in a damaged file'} is tried no more"
 
 

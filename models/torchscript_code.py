@@ -144,12 +144,15 @@ class _Walk:
 
     def _note_definition(self, node: ast.stmt) -> None:
         """Look at a part of a file: what a class names are its attributes, and hide nothing of the same name."""
-        if isinstance(node, ast.ClassDef):
-            self._take_apart(node, [field for field in node._fields if field != "body"])
-            for member in node.body:
-                self._note_member(member)
-        else:
-            self._note_member(node)
+        match node:
+            case ast.ClassDef():
+                self._take_apart(node, [field for field in node._fields if field != "body"])
+                for member in node.body:
+                    self._note_member(member)
+            case ast.FunctionDef():
+                self._take_apart(node, PARTS[ast.FunctionDef])
+            case _:
+                self._todo.append(node)
 
     def _note_member(self, node: ast.stmt) -> None:
         match node:
@@ -157,6 +160,8 @@ class _Walk:
                 self._take_apart(node, PARTS[ast.FunctionDef])
             case ast.AnnAssign(target=ast.Name()):
                 self._take_apart(node, ("annotation", "value"))
+            case ast.Assign(targets=[ast.Name()]):  # Of an enumeration.
+                self._take_apart(node, ("value",))
             case _:
                 self._todo.append(node)
 

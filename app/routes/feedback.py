@@ -1,6 +1,7 @@
 """POST /feedback: what should have been answered, for the next training."""
 
 import logging
+import time
 from functools import partial
 
 from fastapi import APIRouter, Request
@@ -15,7 +16,7 @@ from app.routes.problems import documented
 from app.routes.service import ServiceOf
 from app.schemas import FeedbackRequest, Stored
 from app.service import Service
-from models.feedback import Correction, FeedbackStore
+from models.feedback import PATIENCE_S, Correction, FeedbackStore
 from models.preprocessing import is_image_file
 
 logger = logging.getLogger(__name__)
@@ -48,14 +49,18 @@ async def feedback(request: Request, service: ServiceOf) -> Stored:
             model.kind if asked.has_input else None,
             await _content(asked, model, taken, service),
         )
-        return Stored(id=await taken.on_thread(partial(_store, service, correction), service.feedback_pool))
+        # From now on: where many wait for one another, each waits no longer for all of them.
+        give_up_s = time.monotonic() + PATIENCE_S
+        job = partial(_store, service, correction, give_up_s)
+        return Stored(id=await taken.on_thread(job, service.feedback_pool))
 
 
-def _store(service: Service, correction: Correction) -> int:
+def _store(service: Service, correction: Correction, give_up_s: float) -> int:
     file = service.settings.feedback_file
     assert file is not None, "without a file there is no such route"  # noqa: S101
     try:
-        return FeedbackStore(file, service.settings.feedback_max_bytes).add(correction)
+        store = FeedbackStore(file, service.settings.feedback_max_bytes)
+        return store.add(correction, max(0.0, give_up_s - time.monotonic()))
     except models.errors.FeedbackFull as error:
         raise StorageFull(str(error)) from None
     except models.errors.FeedbackBusy as error:

@@ -9,7 +9,6 @@ from app.routes.open_inference import ModelPath
 from app.routes.problems import ADMINISTRATION, documented
 from app.routes.service import ServiceOf
 from app.schemas import CandidateRequest, ModelInfo, RollbackRequest
-from models.repository import Repository
 
 router = APIRouter(prefix="/admin/models/{name}", tags=[ADMINISTRATION])
 
@@ -53,9 +52,7 @@ async def promote(service: ServiceOf, name: ModelPath, caller: Administrator) ->
 async def make_current(request: Request, service: ServiceOf, name: ModelPath, caller: Administrator) -> ModelInfo:
     """An older one, or any that is there. No request fails meanwhile."""
     asked = await read(request, service, RollbackRequest)
-
-    def roll_back(repository: Repository) -> str:
-        return repository.rollback(name, asked.version).manifest.version
-
-    await service.administration.make_current(caller, name, f"roll back to {asked.version}", roll_back)
+    await service.administration.make_current(
+        caller, name, f"roll back to {asked.version}", lambda repository: repository.rollback(name, asked.version)
+    )
     return await describe(service, name)

@@ -394,16 +394,37 @@ def test_a_candidate_that_cannot_be_loaded_is_not_promoted(
     assert repository.current("shades").version == versions[0]
 
 
+def test_one_that_turns_out_later_to_be_of_no_use_is_taken_back_too(
+    repository: Repository,
+    versions: tuple[str, str],
+    serve: Serve,
+    admin_keys: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert versions
+    running = serve(admin_keys_file=admin_keys, request_timeout_s=1).until_ready()
+    bad, before = publish_unloadable(repository), files(repository)
+    loader, go_on = running.service.reloader._loader, threading.Event()
+    load = loader._load
+
+    def load_later(bundle: Bundle) -> LoadedModel:
+        assert go_on.wait(60)
+        return load(bundle)
+
+    monkeypatch.setattr(loader, "_load", load_later)
+    problem = call(running.client, "POST", "/admin/models/shades/rollback", {"version": bad}, 503)
+    assert problem["code"] == "model_not_ready"
+    assert repository.current("shades").version == bad
+    go_on.set()
+    until(lambda: files(repository) == before)
+
+
 def test_what_somebody_else_changed_since_is_not_taken_back(
     repository: Repository, versions: tuple[str, str]
 ) -> None:
-    before = repository.standing("shades")
-    repository.set_candidate("shades", versions[1], 0.1)
-    after = repository.standing("shades")
-    assert before is not None
-    assert after is not None
+    change = repository.set_candidate("shades", versions[1], 0.1)
     repository.set_candidate("shades", versions[1], 0.2)
-    assert not repository.take_back("shades", before, after)
+    assert not repository.take_back("shades", change)
     candidate = repository.candidate("shades")
     assert candidate is not None
     assert candidate.share == 0.2

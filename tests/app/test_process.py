@@ -30,7 +30,8 @@ def test_it_serves_logs_each_request_as_json_and_exits_cleanly(shades: Repositor
 
 
 def test_a_stalled_client_does_not_hold_up_the_exit(shades: Repository) -> None:
-    with process(shades.root, drain_grace_s=0, drain_timeout_s=1) as service:
+    # Nor does it look as if the process stood still.
+    with process(shades.root, drain_grace_s=0, drain_timeout_s=1, stall_timeout_s=5) as service:
         service.until_ready()
         with socket.create_connection(("127.0.0.1", service.client.base_url.port or 0), timeout=20) as stalled:
             head = "POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 9\r\n\r\nabc"

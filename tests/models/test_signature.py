@@ -233,8 +233,8 @@ def test_nothing_unsigned_becomes_current_where_signatures_are_wanted(
         publish(trusting, "shades")
     assert trusting.current("shades") == before
     trusting.set_candidate("shades", bundle.manifest.version, 0.5)
-    assert trusting.promote("shades") == bundle.manifest.version
-    assert trusting.rollback("shades", signed.manifest.version) == signed
+    assert trusting.promote("shades").version == bundle.manifest.version
+    assert trusting.rollback("shades", signed.manifest.version).version == signed.manifest.version
 
 
 def test_keys_that_cannot_be_read_any_more_are_no_reason_to_trust(repository: Repository, bundle: Bundle) -> None:

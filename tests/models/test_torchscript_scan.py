@@ -4,6 +4,7 @@ import io
 import os
 import pickle
 from collections.abc import Callable
+from enum import Enum
 from pathlib import Path
 
 import pytest
@@ -292,6 +293,25 @@ def test_an_attribute_may_have_any_name_that_is_no_method_of_a_tensor() -> None:
     content = saved(Names())
     check_operators(content)
     assert torch.equal(run(content), ONES * 4 + 15)
+
+
+class Backend(Enum):
+    torch = 0
+    ops = 1
+
+
+def test_an_enumeration_may_have_any_names() -> None:
+    class Chooses(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.backend = Backend.torch
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x + 1 if self.backend == Backend.torch else x
+
+    content = saved(Chooses())
+    check_operators(content)
+    assert torch.equal(run(content), ONES + 1)
 
 
 def test_the_code_that_is_looked_at_is_the_code_that_runs() -> None:
