@@ -1,9 +1,9 @@
 """How far off predictions of waiting are, by those that came true."""
 
 SMOOTHING = 0.03
-# Mean deviations above the mean: of a hundred waits at most one is longer. Were they normal, 3 would do; but they
-# come in steps as long as a batch, and a machine slows down at once.
-DEVIATIONS = 5.0
+# Mean deviations above the mean: of a hundred waits well under one is longer. Were they normal, 3 would do; but
+# they come in steps as long as a batch, and a machine slows down at once.
+DEVIATIONS = 6.0
 MOST = 4.0
 # In so many seconds without a wait to learn from, half is forgotten; or what refuses all would never be unlearned.
 HALVED_IN_S = 5.0
