@@ -106,6 +106,11 @@ class Process:
         self._listening.set()
 
 
+def environment_without_settings() -> dict[str, str]:
+    """This process's own, but for what would set a service up; a long run of the fault tests is set so too."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("LANTERN_")}
+
+
 @contextmanager
 def process(
     models_dir: Path, *arguments: str, module: str = "app", through: Sequence[str] = (), **settings: object
@@ -114,8 +119,11 @@ def process(
 
     `through` is a command that runs the one that follows it, such as `env NAME=VALUE`, as the same process.
     """
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("LANTERN_")}
-    environment |= {"LANTERN_MODELS_DIR": str(models_dir), "LANTERN_PORT": "0", "LANTERN_LOG_FORMAT": "json"}
+    environment = environment_without_settings() | {
+        "LANTERN_MODELS_DIR": str(models_dir),
+        "LANTERN_PORT": "0",
+        "LANTERN_LOG_FORMAT": "json",
+    }
     environment |= {"LANTERN_CPU_THREADS": "1"}
     environment |= {f"LANTERN_{name.upper()}": str(value) for name, value in settings.items()}
     command = [*through, sys.executable, "-m", module, *arguments]

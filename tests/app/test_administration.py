@@ -261,6 +261,20 @@ def test_administrators_who_differ_are_all_answered_at_once(
     assert ask(client).json()["version"] in versions
 
 
+def hold_loads(running: Running, monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, threading.Event]:
+    """Have every load wait; return what is set once one has begun, and what lets them go on."""
+    loader, begun, go_on = running.service.reloader._loader, threading.Event(), threading.Event()
+    load = loader._load
+
+    def load_later(bundle: Bundle) -> LoadedModel:
+        begun.set()
+        assert go_on.wait(60)
+        return load(bundle)
+
+    monkeypatch.setattr(loader, "_load", load_later)
+    return begun, go_on
+
+
 def test_an_administrator_waits_for_no_load_that_is_not_needed(
     repository: Repository,
     versions: tuple[str, str],
@@ -274,15 +288,7 @@ def test_an_administrator_waits_for_no_load_that_is_not_needed(
     running = serve(admin_keys_file=admin_keys, versions="latest:2", request_timeout_s=20).until_ready()
     client = running.client
     until(lambda: ask(client).json()["version"] == second)
-    loader, begun, go_on = running.service.reloader._loader, threading.Event(), threading.Event()
-    load = loader._load
-
-    def load_later(bundle: Bundle) -> LoadedModel:
-        begun.set()
-        assert go_on.wait(60)
-        return load(bundle)
-
-    monkeypatch.setattr(loader, "_load", load_later)
+    begun, go_on = hold_loads(running, monkeypatch)
     publish(repository, "others")
     assert begun.wait(60)
     told = call(client, "PUT", "/admin/models/shades/candidate", {"version": second, "share": 0.0})
@@ -404,14 +410,7 @@ def test_one_that_turns_out_later_to_be_of_no_use_is_taken_back_too(
     assert versions
     running = serve(admin_keys_file=admin_keys, request_timeout_s=1).until_ready()
     bad, before = publish_unloadable(repository), files(repository)
-    loader, go_on = running.service.reloader._loader, threading.Event()
-    load = loader._load
-
-    def load_later(bundle: Bundle) -> LoadedModel:
-        assert go_on.wait(60)
-        return load(bundle)
-
-    monkeypatch.setattr(loader, "_load", load_later)
+    _, go_on = hold_loads(running, monkeypatch)
     problem = call(running.client, "POST", "/admin/models/shades/rollback", {"version": bad}, 503)
     assert problem["code"] == "model_not_ready"
     assert repository.current("shades").version == bad

@@ -22,7 +22,7 @@ from tests.faults.asking import ask, asked_all_along, until_more
 from tests.faults.disks import FileLimit, Mount, small_disk
 from tests.faults.models import Silent
 from tests.images import png
-from tests.servers import ROOT, process, until
+from tests.servers import ROOT, environment_without_settings, process, until
 
 Disk = Mount | FileLimit
 
@@ -186,7 +186,7 @@ def test_keys_that_cannot_be_written_whole_are_not_there_at_all(
 def test_a_log_that_cannot_be_written_ends_nothing(shades: Repository, where: str, workers: int) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("LANTERN_")}
+    environment = environment_without_settings()
     environment |= {"LANTERN_MODELS_DIR": str(shades.root), "LANTERN_PORT": str(port)}
     environment |= {"LANTERN_DRAIN_GRACE_S": "0", "LANTERN_WORKERS": str(workers)}
     command = ["sh", "-c", f'exec "$0" -m app {where}', sys.executable]
