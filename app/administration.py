@@ -15,7 +15,8 @@ import models.errors
 from app.errors import ModelNotFound, ModelNotReady, Refused, ServingError, StorageFull, VersionNotFound
 from app.registry import LOADING_RETRY_AFTER_S, Refusal, Registry
 from app.reloading import Reloader
-from models.repository import Change, Repository
+from models.repository import Repository
+from models.standing import Change
 
 logger = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ from app.metrics import Metrics
 from app.registry import LiveModel, Refusal, Registry
 from app.version_policy import VersionPolicy
 from models.candidate import Candidate
+from models.current import Current
 from models.errors import ModelsError
-from models.repository import Current
 
 logger = logging.getLogger(__name__)
 

@@ -14,8 +14,9 @@ from app.inference import LoadedModel
 from app.metrics import Metrics
 from app.registry import Refusal
 from models.bundle import Bundle
+from models.current import Current
 from models.errors import BundleError
-from models.repository import Current, Repository
+from models.repository import Repository
 
 Result = TypeVar("Result")
 

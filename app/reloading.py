@@ -21,8 +21,9 @@ from app.loader import Loader, LoadTimedOut
 from app.metrics import Metrics
 from app.registry import LiveModel, Refusal, Registry
 from app.version_policy import VersionPolicy
+from models.current import Current
 from models.errors import CurrentInvalid, ModelsError, RepositoryError
-from models.repository import Current, InputKind
+from models.repository import InputKind
 
 logger = logging.getLogger(__name__)
 

@@ -16,11 +16,9 @@ CURRENT names a whole version: the new one is renamed into place, synced, before
 import hashlib
 import json
 import os
-import shutil
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -29,6 +27,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from models.bundle import Bundle, read_manifest
 from models.candidate import CANDIDATE_NAME, Candidate
+from models.current import CURRENT_NAME, Current
 from models.errors import (
     CandidateInvalid,
     CurrentInvalid,
@@ -40,12 +39,13 @@ from models.errors import (
     VersionNotFound,
 )
 from models.lock import locked
-from models.manifest import MANIFEST_NAME, Manifest, ModelName, Task
-from models.part import Sha256
+from models.manifest import ModelName, Task
 from models.plain_file import open_mark, read_plain
 from models.public_keys import PublicKeys
 from models.signature import SIGNATURE_NAME, check_signature
 from models.signing_key import SigningKey
+from models.staging import Staging, sweep
+from models.standing import Change, Standing
 from models.versions import VersionName, first_version_after, version_order
 from models.whole_file import sync, whole_file
 
@@ -53,62 +53,18 @@ InputKind = Literal["image", "text"]
 
 DEFAULT_ROOT = Path("models/artifacts")
 UNLOADED_NAME = "UNLOADED"
+LOCK_NAME = ".lock"
+PUBLISHING_LOCK_NAME = ".publishing.lock"
 MODELS_DIR_VARIABLE = "LANTERN_MODELS_DIR"
 
 _name = TypeAdapter(ModelName)
 _version = TypeAdapter(VersionName)
-_current = TypeAdapter(tuple[VersionName, Sha256])
 _defaults = TypeAdapter(dict[InputKind, ModelName])
 
 
 def default_root() -> Path:
     """Where models are published and served from, unless said otherwise: LANTERN_MODELS_DIR or the default."""
     return Path(os.environ.get(MODELS_DIR_VARIABLE) or DEFAULT_ROOT)
-
-
-@dataclass(frozen=True)
-class Current:
-    """The version that a name stands for, and the sha256 of its manifest."""
-
-    version: str
-    manifest_sha256: str
-
-
-@dataclass(frozen=True)
-class Standing:
-    """What a name's files say: which version is current, and which is tried."""
-
-    current: Current
-    candidate: Candidate | None
-
-
-@dataclass(frozen=True)
-class Change:
-    """A version that got another place, and what its name's files said before and after, if that was whole."""
-
-    version: str
-    before: Standing | None
-    after: Standing | None
-
-
-@dataclass(frozen=True)
-class Staging:
-    """A bundle in the making: a directory to fill, and the version it will have."""
-
-    directory: Path
-    version: str
-
-    def write_manifest(self, manifest: Manifest, key: SigningKey | None = None) -> None:
-        """Put manifest.json into the bundle: last of its files, since it lists the others.
-
-        Args:
-            manifest: What it is to say.
-            key: Signs it; None: the bundle is not signed.
-        """
-        text = manifest.to_json()
-        (self.directory / MANIFEST_NAME).write_bytes(text)
-        if key is not None:
-            (self.directory / SIGNATURE_NAME).write_bytes(key.sign(text))
 
 
 class Repository:
@@ -160,18 +116,13 @@ class Repository:
             ModelNotFound: Nothing of that name is published.
             CurrentInvalid: CURRENT is not what a publisher writes.
         """
-        file = self._directory(name) / "CURRENT"
         try:
-            text = read_plain(file).decode()
+            text = read_plain(self._directory(name) / CURRENT_NAME)
         except FileNotFoundError:
             raise ModelNotFound(f"no model {name!r} is published in {self.root}") from None
-        except (OSError, UnicodeDecodeError) as error:
-            raise CurrentInvalid(f"{name}/CURRENT cannot be read: {error}") from error
-        try:
-            version, manifest_sha256 = _current.validate_python(tuple(text.split()))
-        except ValidationError as error:
-            raise CurrentInvalid(f"{name}/CURRENT is not a version and a sha256") from error
-        return Current(version, manifest_sha256)
+        except OSError as error:
+            raise CurrentInvalid(f"{name}/{CURRENT_NAME} cannot be read: {error}") from error
+        return Current.parse(name, text)
 
     def open(self, name: str, version: str | Current | None = None) -> Bundle:
         """Verify and return a version, the current one if none is named.
@@ -247,16 +198,15 @@ class Repository:
         directory = self._directory(name)
         self.check_writable(name)
         # Not that of other changes: to roll back, or to try no more, must not wait for a training's checks.
-        with locked(directory / ".publishing.lock", self._patience_s):
+        with locked(directory / PUBLISHING_LOCK_NAME, self._patience_s):
             with self._changing(name):
-                _sweep(directory)
+                sweep(directory)
             version = first_version_after(self.versions(name), now or datetime.now(UTC))
-            staging = Staging(directory / f".staging-{uuid.uuid4().hex}", version)
-            staging.directory.mkdir()
+            staging = Staging.make(directory, version)
             try:
                 yield staging
             finally:
-                shutil.rmtree(staging.directory, ignore_errors=True)
+                staging.remove()
 
     def publish(self, name: str, staging: Staging, *, current: bool = True) -> Bundle:
         """Make a staged bundle a version, and the current one if not told otherwise; call it inside `staging`.
@@ -268,7 +218,7 @@ class Repository:
         staged = Bundle.open(staging.directory, trusted=self._keys())
         if (staged.manifest.name, staged.manifest.version) != (name, staging.version):
             raise RepositoryError(f"the manifest must say {name}/{staging.version}, as it was staged")
-        _sync_tree(staging.directory)
+        staging.sync()
         published = directory / staging.version
         with self._changing(name):
             # Never onto an existing directory: nobody else publishes and the version is fresh, and rename
@@ -450,7 +400,7 @@ class Repository:
             sync(self.root)
             probe.write_bytes(b"")
             probe.unlink(missing_ok=True)
-            for lock in (".lock", ".publishing.lock"):
+            for lock in (LOCK_NAME, PUBLISHING_LOCK_NAME):
                 os.close(open_mark(directory / lock))
         except OSError as error:
             raise NotWritable(f"cannot publish to {directory}: {error.strerror}") from error
@@ -505,7 +455,7 @@ class Repository:
 
     def set_default(self, kind: InputKind, name: str) -> None:
         """Make a name the default for a kind of input."""
-        with locked(self.root / ".lock", self._patience_s):
+        with locked(self.root / LOCK_NAME, self._patience_s):
             table = json.dumps(self.defaults() | {kind: name}, indent=2)
             with whole_file(self.root / "defaults.json") as stream:
                 stream.write(f"{table}\n".encode())
@@ -516,7 +466,7 @@ class Repository:
     @contextmanager
     def _changing(self, name: str) -> Iterator[None]:
         """Be the only one who changes the files of a name."""
-        with locked(self._directory(name) / ".lock", self._patience_s):
+        with locked(self._directory(name) / LOCK_NAME, self._patience_s):
             yield
 
     def _check_there(self, name: str) -> None:
@@ -546,8 +496,8 @@ class Repository:
     def _set_current(self, name: str, current: Current) -> None:
         # Before too: whoever made the candidate current may have been killed, and it is not to be tried again.
         self._forget_current_candidate(name)
-        with whole_file(self._directory(name) / "CURRENT") as stream:
-            stream.write(f"{current.version} {current.manifest_sha256}\n".encode())
+        with whole_file(self._directory(name) / CURRENT_NAME) as stream:
+            stream.write(current.to_text())
         self._forget_current_candidate(name)
 
     def _forget_current_candidate(self, name: str) -> None:
@@ -589,26 +539,6 @@ def _is_directory(file: Path) -> bool:
 
 def _may_hold_current(directory: Path) -> bool:
     try:
-        return (directory / "CURRENT").exists()
+        return (directory / CURRENT_NAME).exists()
     except OSError:  # Not ours to read: whoever asks for it is told so.
         return True
-
-
-def _sweep(directory: Path) -> None:
-    # The locks are held, so whoever made these is dead.
-    for abandoned in directory.glob(".staging-*"):
-        shutil.rmtree(abandoned, ignore_errors=True)
-    for abandoned in (
-        directory / ".CURRENT.tmp",
-        directory / f".{CANDIDATE_NAME}.tmp",
-        directory / f".{SIGNATURE_NAME}.tmp",
-        *directory.glob(".probe-*"),
-    ):
-        abandoned.unlink(missing_ok=True)
-
-
-def _sync_tree(directory: Path) -> None:
-    for folder, _, files in os.walk(directory):
-        for name in files:
-            sync(Path(folder) / name)
-        sync(Path(folder))

@@ -24,8 +24,9 @@ from models.manifest import (
     Writing,
 )
 from models.preprocessing import decode_image
-from models.repository import Repository, Staging
+from models.repository import Repository
 from models.signing_key import SigningKey
+from models.staging import Staging
 from models.tokenization import Tokenizer
 from tests.images import png
 from training.export import Exported, script

@@ -15,8 +15,9 @@ from models.bundle import Bundle, describe_all
 from models.manifest import BuiltWith, Calibration, GoldenExample, Limits, Manifest, Source
 from models.operators import NO_OTHERS
 from models.preparation import Preparation
-from models.repository import Repository, Staging
+from models.repository import Repository
 from models.signing_key import SigningKey
+from models.staging import Staging
 from models.tokenization import Tokenizer
 from training.config import Options
 from training.export import Exported

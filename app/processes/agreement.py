@@ -9,7 +9,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection
 
-from models.repository import Current
+from models.current import Current
 
 # So long the first that stands at a version waits for the others; more than a slow load takes.
 LAGGARD_S = 120.0

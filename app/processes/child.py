@@ -15,7 +15,7 @@ from app.processes.control import REPORT_EVERY_S, Channel, Message
 from app.processes.handover import Giver
 from app.processes.merging import Family
 from app.settings import Settings
-from models.repository import Current
+from models.current import Current
 
 PROGRAM = "app.processes.worker_process"
 # One that does not take for so long what it was given, or says nothing, gets nothing more while there are others.

@@ -9,7 +9,7 @@ from app.processes.agreement import Agreement
 from app.processes.child import Child
 from app.processes.control import Message
 from app.processes.merging import Family, lasting, merge
-from models.repository import Current
+from models.current import Current
 
 logger = logging.getLogger(__name__)
 

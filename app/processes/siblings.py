@@ -10,7 +10,7 @@ from app.errors import Overloaded
 from app.processes.merging import Family, Figures, merge
 from app.registry import Refusal
 from app.schemas import Ready
-from models.repository import Current
+from models.current import Current
 
 # The supervisor waits for a worker that hangs for a part of this.
 ANSWER_WITHIN_S = 3.0

@@ -28,9 +28,9 @@ from app.registry import Refusal
 from app.routes.health import readiness
 from app.server import Server
 from app.settings import Settings
+from models.current import Current
 from models.device import device_in_turn
 from models.errors import DeviceUnavailable, KeyFileInvalid
-from models.repository import Current
 
 logger = logging.getLogger(__name__)
 

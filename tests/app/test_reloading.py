@@ -12,8 +12,9 @@ import pytest
 from app.inference import LoadedModel
 from app.reloading import Reloader
 from models.bundle import Bundle
+from models.current import Current
 from models.plain_file import read_plain
-from models.repository import Current, Repository
+from models.repository import Repository
 from tests.archives import coded
 from tests.bundles import Always, Shades, publish, stage
 from tests.images import png

@@ -8,7 +8,8 @@ import pytest
 
 from app.version_policy import VersionPolicy
 from models.bundle import Bundle
-from models.repository import Current, Repository
+from models.current import Current
+from models.repository import Repository
 from tests.bundles import Always, publish
 from tests.images import png
 from tests.open_inference.target import Target

@@ -8,8 +8,9 @@ from models.bundle import Bundle, describe_all
 from models.manifest import Manifest
 from models.openvino_graph import import_openvino
 from models.preparation import preparation_of
-from models.repository import Repository, Staging
+from models.repository import Repository
 from models.signing_key import SigningKey, signing_key_of
+from models.staging import Staging
 from training.commands import OptimizeOptions
 from training.errors import GateFailed
 from training.fresh_check import check_in_fresh_process

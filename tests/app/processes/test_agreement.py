@@ -1,7 +1,7 @@
 import pytest
 
 from app.processes.agreement import LAGGARD_S, Agreement
-from models.repository import Current
+from models.current import Current
 
 V1, V2, V3 = (Current(str(version), f"{version}" * 64) for version in (1, 2, 3))
 

@@ -16,7 +16,8 @@ from app.routes.health import readiness
 from app.schemas import Ready
 from app.service import Service
 from app.settings import Settings
-from models.repository import Current, Repository
+from models.current import Current
+from models.repository import Repository
 from tests.bundles import Always, publish
 from tests.servers import PATIENCE_S
 
