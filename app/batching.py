@@ -298,7 +298,7 @@ class Batcher:
         self._crew.runners.remove(self, self._unrun)
         self._crew.decoders.discount(self._undecoded_work)
         self._crew.close()
-        error = error or Draining("the service stopped before this item was reached")
+        error = error or Draining("the service stopped before this was answered; ask another instance", 1)
         self._settle([(ticket, error) for ticket in self._open])
 
     # What the workers ask, with their lock held.

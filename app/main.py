@@ -82,6 +82,8 @@ def create_app(settings: Settings, siblings: Siblings | None = None) -> FastAPI:
         summary="Image and text models behind a REST API.",
         lifespan=lifespan,
         redoc_url=None,
+        # A path with a slash too many is none: many clients take a redirect for an answer without a body.
+        redirect_slashes=False,
     )
     app.state.service = service
     written = app.openapi

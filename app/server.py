@@ -193,6 +193,7 @@ class Server(uvicorn.Server):
             logger.error(
                 "%d admitted items were not answered within LANTERN_DRAIN_TIMEOUT_S", self._service.open_items
             )
+            self._service.give_up()
         self.should_exit = True
 
 

@@ -144,6 +144,11 @@ class Service:
         """Wait until everything admitted is answered."""
         await asyncio.gather(*(batcher.drained() for batcher in self._batchers()))
 
+    def give_up(self) -> None:
+        """Tell whoever still waits that there will be no answer."""
+        for batcher in self._batchers():
+            batcher.close()
+
     @property
     def open_items(self) -> int:
         """Items admitted and not yet answered."""

@@ -22,8 +22,8 @@ from models.signing_key import SIGNING_KEY_VARIABLE
 PREFIX = "LANTERN_"
 Precision = Literal["auto", "fp32", "bf16", "int8"]
 LEAST_STALL_S = 5
-# The training's own: whoever trains and serves from one shell may have it there.
-OF_TRAINING = frozenset({SIGNING_KEY_VARIABLE})
+# The training's and the compose file's own: who trains, composes and serves from one shell has them there.
+OF_OTHERS = frozenset({SIGNING_KEY_VARIABLE, "LANTERN_UID", "LANTERN_GID"})
 # What Kubernetes puts into every container's environment for a Service named `lantern`.
 SERVICE_LINK = re.compile(PREFIX + r"(SERVICE_HOST|SERVICE_PORT|PORT_[0-9]+_)")
 
@@ -274,7 +274,7 @@ def _explain(problem: ErrorDetails) -> str:
 def _refuse_unknown(names: list[str]) -> None:
     known = [environment_name(field) for field in Settings.model_fields]
     for name in names:
-        if name.startswith(PREFIX) and name not in {*known, *OF_TRAINING} and not SERVICE_LINK.match(name):
+        if name.startswith(PREFIX) and name not in {*known, *OF_OTHERS} and not SERVICE_LINK.match(name):
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {near[0]}?" if near else "; python -m app --help lists them"
             raise SettingsError(f"{name} is not a setting{hint}")

@@ -7,8 +7,8 @@ HEAD = """# Settings
 <!-- Written by `python -m app.settings_table > docs/settings.md`; a test fails when it is behind. -->
 
 Each setting is an environment variable and an option of `python -m app`. The command line wins over the
-environment, which wins over the default. A wrong value, or a `LANTERN_` name that is no setting, stops the
-start with a line that names it.
+environment, which wins over the default. A wrong value stops the start with a line that names it, and so does a
+`LANTERN_` name that is no setting (but for those of the training, of the compose file and of Kubernetes).
 
 | variable | option | default | meaning |
 |---|---|---|---|

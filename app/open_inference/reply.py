@@ -107,6 +107,8 @@ def _wanted(
     if index is None:
         given = ", ".join(spec.name for spec in specs)
         raise InvalidRequest(f"{where}.name: {output.name[:80]!r} is none of the model's outputs: {given}")
+    if "shared_memory_region" in output.parameters:  # Or the client would read there what is none.
+        raise InvalidRequest(f"{where}.parameters.shared_memory_region: outputs come with the reply only")
     binary = _flag(output.parameters, "binary_data", f"{where}.parameters")
     return Wanted(specs[index], index, all_binary if binary is None else binary, _best(output, manifest, where))
 

@@ -83,6 +83,14 @@ def test_a_variable_like_no_setting_points_to_the_help(monkeypatch: pytest.Monke
         read_settings([])
 
 
+@pytest.mark.parametrize("name", ["LANTERN_SIGNING_KEY_FILE", "LANTERN_UID", "LANTERN_GID"])
+def test_what_training_and_compose_are_told_in_the_same_shell_is_no_misspelling(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, "1000")
+    assert read_settings([]).port == 8000
+
+
 def test_what_kubernetes_sets_for_a_service_named_lantern_is_no_misspelling(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

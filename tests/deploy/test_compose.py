@@ -13,7 +13,9 @@ import jsonschema
 import pytest
 import yaml
 
-from app.server import LAST_BYTES_S
+from app import server
+from app.processes.supervisor import LEAVE_WITHIN_S
+from app.service import LAST_WORK_S
 from app.settings import Settings, environment_name
 from tests.servers import ROOT
 
@@ -73,11 +75,13 @@ def test_training_and_serving_share_the_models_and_only_training_writes() -> Non
 
 
 def test_the_stop_grace_fits_the_drain() -> None:
-    service = compose("docker-compose.yml")["services"]["lantern"]
-    grace_s = int(service["stop_grace_period"].removesuffix("s"))
-    environment = service["environment"]
+    serving = compose("docker-compose.yml")["services"]["lantern"]
+    grace_s = int(serving["stop_grace_period"].removesuffix("s"))
+    environment = serving["environment"]
     drain_s = float(environment["LANTERN_DRAIN_GRACE_S"]) + float(environment["LANTERN_DRAIN_TIMEOUT_S"])
-    assert grace_s > drain_s + LAST_BYTES_S
+    assert grace_s > drain_s + server.LAST_BYTES_S + LAST_WORK_S + server.LAST_WORK_S
+    # Where there are several workers.
+    assert grace_s > drain_s + LEAVE_WITHIN_S
 
 
 def test_every_variable_set_for_the_service_is_a_setting() -> None:

@@ -87,5 +87,6 @@ def _check_same(sha256: str, manifest: Manifest) -> None:
     if sha256 != manifest.source.data_sha256:
         raise DataInvalid(
             f"--data: these are not the data that {manifest.name} {manifest.version} was trained on, so that its "
-            "test part cannot be told from what it learned from"
+            "test part cannot be told from what it learned from; what learned from corrections too gets its other "
+            "forms from the --optimize of its training"
         )
