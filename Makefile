@@ -49,7 +49,7 @@ audit: setup ## Look for known vulnerabilities in the locked dependencies; asks 
 	@for each in app training dev; do echo "requirements/$$each.txt"; \
 	  $(BIN)/pip-audit --strict --progress-spinner off --disable-pip --require-hashes -r requirements/$$each.txt || exit 1; done
 
-soak: setup ## The fault tests, long: over an hour; writes the figures of docs/reliability.md
+soak: setup ## The fault tests, long: nearly two hours; writes the figures of docs/reliability.md
 	LANTERN_FAULTS=long $(BIN)/python -m pytest --no-cov tests/faults
 
 bench: setup ## Lantern beside plain FastAPI, LitServe and the machine's limits; under ten minutes

@@ -42,6 +42,7 @@ typedef struct {
     Stage stage;
     bool watching_output;
     bool must_close;      /* the server said so */
+    bool advises;         /* it said when to try again */
     bool fresh;           /* nothing was answered on it yet */
     int status;
     size_t sent;
@@ -69,7 +70,7 @@ static int64_t *waiting; /* intended starts of requests that found no connection
 static size_t waiting_first, waiting_count, waiting_room;
 static bool open_loop;
 static int64_t begin_ns, end_ns, deadline_ns;
-static uint64_t statuses[CODES], broken, unanswered, in_time, begun, connects;
+static uint64_t statuses[CODES], broken, unanswered, in_time, begun, connects, advised;
 static Latencies accepted, refused, begun_late;
 static char sample[CODES][SAMPLE_BYTES + 1];
 static size_t sampled[CODES];
@@ -218,6 +219,7 @@ static void answered(Connection *connection) {
         statuses[connection->status]++;
         if (good) note(&accepted, took_ns);
         if (connection->status == BUSY) note(&refused, took_ns);
+        if (connection->status == BUSY && connection->advises) advised++;
         if (good && (!deadline_ns || took_ns <= deadline_ns)) in_time++;
     }
     connection->fresh = false;
@@ -255,6 +257,8 @@ static void begin_body(Connection *connection) {
     connection->status = atoi(head + strlen("HTTP/1.1 "));
     if (connection->status < 100 || connection->status >= CODES) fail("no HTTP answer: %.40s", head);
     connection->must_close = header(head, "\r\nconnection: close") != NULL;
+    value = header(head, "\r\nretry-after:");
+    connection->advises = value && atoi(value) > 0;
     if (header(head, "\r\ntransfer-encoding: chunked")) {
         connection->stage = CHUNK_SIZE;
         connection->chunk = 0;
@@ -440,8 +444,9 @@ static void print_text(const char *text) {
 
 static void print_result(double seconds) {
     bool first = true;
-    printf("{\"seconds\": %.3f, \"begun\": %lu, \"in_time\": %lu, \"broken\": %lu, \"unanswered\": %lu, \"connects\": %lu, ",
-           seconds, begun, in_time, broken, unanswered, connects);
+    printf("{\"seconds\": %.3f, \"begun\": %lu, \"in_time\": %lu, \"broken\": %lu, \"unanswered\": %lu, \"connects\": %lu, "
+           "\"advised\": %lu, ",
+           seconds, begun, in_time, broken, unanswered, connects, advised);
     printf("\"statuses\": {");
     for (int status = 0; status < CODES; status++)
         if (statuses[status]) {

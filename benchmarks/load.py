@@ -73,6 +73,7 @@ class Outcome(BaseModel):
         in_time: Good answers within the deadline, or all of them if there is none.
         broken: Requests whose connection ended without an answer.
         unanswered: Those still open when the client gave up.
+        advised: Answers with 503 that said, in whole seconds, when to try again.
         statuses: HTTP status -> answers.
         accepted_ms, refused_ms: Of the answers with a status of 2xx, and of those with 503.
         begun_late_ms: Of an open loop, by how much the client missed the intended starts: for want of a free
@@ -86,6 +87,7 @@ class Outcome(BaseModel):
     broken: int
     unanswered: int
     connects: int
+    advised: int
     statuses: dict[int, int]
     accepted_ms: Latencies
     refused_ms: Latencies
@@ -171,7 +173,7 @@ def together(outcomes: Sequence[Outcome]) -> Outcome:
     """Add up what came of several streams; percentiles of all of them together are not known."""
     if len(outcomes) == 1:
         return outcomes[0]
-    counted = ("begun", "in_time", "broken", "unanswered", "connects")
+    counted = ("begun", "in_time", "broken", "unanswered", "connects", "advised")
     return Outcome(
         seconds=max(outcome.seconds for outcome in outcomes),
         statuses=dict(sum((Counter(outcome.statuses) for outcome in outcomes), Counter())),

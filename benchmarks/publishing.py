@@ -4,7 +4,8 @@ The service gets requests in open loop at 0.7 of its capacity: for a while in pe
 version after the other goes live, in turn, until so many did under load. Capacity is the median of what was
 measured before each turn: from one minute to the next a machine may be a third faster. A version is the same
 bundle under a new name, so that nothing but the publishing differs. It is published as soon as the one before
-is live, by this process, on the same machine, whose processors the client needs too.
+is live, by this process, on the same machine, whose processors the client needs too. After every tenth the one
+before is rolled back to and the new one again, and another model is unloaded and loaded.
 
 Latencies are those of slices of ten seconds, and are compared by their medians. A slice in which a hypervisor gave
 over 3 % of the processors' time to others ("steal") tells of those; it counts for what is lost, not for how late
@@ -19,9 +20,9 @@ import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -30,22 +31,20 @@ import torch
 from pydantic import BaseModel
 
 from benchmarks.load import Outcome, Pattern, allow_connections, load, together
-from benchmarks.places import Place, lay_out
-from benchmarks.servers import LANTERN, Running, running
-from benchmarks.workloads import WORKLOADS
+from benchmarks.places import lay_out
+from benchmarks.servers import LANTERN, running
+from benchmarks.workloads import WORKLOADS, Workload
 from models.repository import Repository
 from training.machine import this_machine
 
 OF_CAPACITY = 0.7
 DEADLINE_MS = 10_000
 LIVE_WITHIN_S = 60.0
-CAPACITY_S = 10.0
 # Before the first turn; one more before each later one.
 CAPACITIES = 3
-SLICE_S = 10.0
-# In each turn.
-PEACEFUL_SLICES = 3
 MOST_STOLEN = 0.03
+# The same model under another name.
+OTHER = "another"
 # Between two looks for whether a version is live.
 LOOK_INTERVAL_S = 0.1
 
@@ -53,8 +52,27 @@ LOOK_INTERVAL_S = 0.1
 SOON = replace(LANTERN, environment={**LANTERN.environment, "LANTERN_RELOAD_INTERVAL_S": "0.2"})
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What is done, and for how long.
+
+    Attributes:
+        publishes: How many versions are to go live under load.
+        turn_s: Of the part of a turn in which they do.
+        peaceful_slices: In the part before it.
+        turn_back_every: After so many versions one is rolled back, and another model unloaded and loaded.
+    """
+
+    publishes: int
+    turn_s: float
+    slice_s: float = 10.0
+    capacity_s: float = 10.0
+    peaceful_slices: int = 3
+    turn_back_every: int = 10
+
+
 class Slice(BaseModel):
-    """What came of the requests of ten seconds.
+    """What came of the requests of some seconds.
 
     Attributes:
         publishing: Whether versions were published meanwhile.
@@ -69,52 +87,86 @@ class Slice(BaseModel):
     def p99_ms(self) -> float:
         """The 99th percentile of those that were answered."""
         if self.outcome.accepted_ms.p99 is None:
-            raise SystemExit(f"no request was answered: {self.outcome.statuses}, {self.outcome.samples}")
+            raise _unanswered(self.outcome)
         return self.outcome.accepted_ms.p99
 
 
+def _unanswered(outcome: Outcome) -> SystemExit:
+    return SystemExit(f"no request was answered: {outcome.statuses}, {outcome.samples}")
+
+
+@dataclass
+class Found:
+    """What was measured so far.
+
+    Attributes:
+        live: How many versions went live under load.
+        turned_back: How many times one was rolled back, and another model unloaded and loaded.
+    """
+
+    live: int = 0
+    turned_back: int = 0
+    slices: list[Slice] = field(default_factory=list)
+
+
 def main() -> None:
-    """Measure, and print a line for each round and what they come to."""
+    """Measure, and print a line for each turn and what they come to."""
     options = _options()
-    most = allow_connections()
+    plan = Plan(options.publishes, options.seconds)
     print(this_machine(torch.device("cpu")))
-    slices: list[Slice] = []
-    capacities_per_s: list[float] = []
-    live = 0
+    found = Found()
     with tempfile.TemporaryDirectory() as scratch:
-        workload = WORKLOADS[options.workload].parts[0]
-        place = lay_out(workload, Path(scratch))
-        requests = [LANTERN.request(inputs, workload.content_type) for inputs in workload.requests()]
-        with running(SOON, place, threads=0, probes=requests[:1]) as service:
-            while live < options.publishes:
-                tries = 1 if slices else CAPACITIES
-                capacities_per_s += [_capacity_per_s(service, requests) for _ in range(tries)]
-                rate = OF_CAPACITY * statistics.median(capacities_per_s)
-                pattern = Pattern(
-                    connections=most, seconds=SLICE_S, warmup_s=1, rate=rate, deadline_ms=DEADLINE_MS
-                )
-                take = partial(_slice, service.port, requests, pattern)
-                turn = [take(publishing=False) for _ in range(PEACEFUL_SLICES)]
-                published, more = _while_publishing(
-                    service, place, options.publishes - live, options.seconds, take
-                )
-                live += published
-                slices += [*turn, *more]
-                print(
-                    f"{rate:.0f} a second; {published} versions; {losses(slices)}; {lateness(slices)}", flush=True
-                )
-                _write(options.output, slices)
-    print(f"{live} versions went live under load; {losses(slices)}\n{lateness(slices)}")
+        for found in measure(WORKLOADS[options.workload].parts[0], plan, Path(scratch)):
+            print(f"{_told(found)}; {lateness(found.slices)}", flush=True)
+            # All that was measured so far, for the run may be ended.
+            if options.output:
+                told = [each.model_dump(by_alias=True) for each in found.slices]
+                options.output.write_text(json.dumps(told, indent=1))
+    print(f"{_told(found)}\n{lateness(found.slices)}")
 
 
-def _write(output: Path | None, slices: Sequence[Slice]) -> None:
-    """Write all that was measured so far, for the run may be ended."""
-    if output:
-        output.write_text(json.dumps([each.model_dump(by_alias=True) for each in slices], indent=1))
+def _told(found: Found) -> str:
+    return (
+        f"{found.live} versions went live under load, {found.turned_back} were rolled back and as many times "
+        f"another model was unloaded and loaded; {losses(found.slices)}"
+    )
 
 
-def _capacity_per_s(service: Running, requests: Sequence[bytes]) -> float:
-    return load(service.port, requests, Pattern(connections=32, seconds=CAPACITY_S, warmup_s=1)).per_s
+def measure(workload: Workload, plan: Plan, scratch: Path) -> Iterator[Found]:
+    """Measure; yield what was found, after each turn."""
+    most = allow_connections()
+    place = lay_out(workload, scratch)
+    repository = Repository(place.models_dir)
+    (name,) = repository.names()
+    _copy(repository, name, OTHER)
+    # By its name: of two there is no default.
+    requests = [LANTERN.request(inputs, workload.content_type, model=name) for inputs in workload.requests()]
+    found = Found()
+    capacities_per_s: list[float] = []
+    with (
+        running(SOON, place, threads=0, probes=requests[:1]) as service,
+        httpx.Client(base_url=f"http://127.0.0.1:{service.port}", timeout=30) as client,
+    ):
+        publisher = Publisher(repository, name, client, plan)
+        while found.live < plan.publishes:
+            tries = 1 if found.slices else CAPACITIES
+            capacities_per_s += [_capacity_per_s(service.port, requests, plan) for _ in range(tries)]
+            rate = OF_CAPACITY * statistics.median(capacities_per_s)
+            pattern = Pattern(
+                connections=most, seconds=plan.slice_s, warmup_s=1, rate=rate, deadline_ms=DEADLINE_MS
+            )
+            take = partial(_slice, service.port, requests, pattern)
+            found.slices += [take(publishing=False) for _ in range(plan.peaceful_slices)]
+            found.slices += _while_publishing(publisher, plan, take)
+            found.live, found.turned_back = publisher.live, publisher.turned_back
+            yield found
+
+
+def _capacity_per_s(port: int, requests: Sequence[bytes], plan: Plan) -> float:
+    outcome = load(port, requests, Pattern(connections=32, seconds=plan.capacity_s, warmup_s=1))
+    if not outcome.per_s:
+        raise _unanswered(outcome)
+    return outcome.per_s
 
 
 def _slice(port: int, requests: Sequence[bytes], pattern: Pattern, *, publishing: bool) -> Slice:
@@ -132,64 +184,112 @@ def _stolen_s() -> float:
     return int(file.read_text().split()[8]) / os.sysconf("SC_CLK_TCK")
 
 
-def _while_publishing(
-    service: Running, place: Place, most: int, seconds: float, take: Callable[..., Slice]
-) -> tuple[int, list[Slice]]:
+def _while_publishing(publisher: "Publisher", plan: Plan, take: Callable[..., Slice]) -> list[Slice]:
     over = threading.Event()
     with ThreadPoolExecutor(1) as pool:
-        published = pool.submit(_publish, service, place, most, over)
-        slices = [take(publishing=True) for _ in range(round(seconds / SLICE_S)) if not published.done()]
+        published = pool.submit(publisher.publish_until, over)
+        count = round(plan.turn_s / plan.slice_s)
+        slices = [take(publishing=True) for _ in range(count) if not published.done()]
         over.set()
-        return published.result(), slices
+        published.result()
+        return slices
 
 
-def _publish(service: Running, place: Place, most: int, over: threading.Event) -> int:
-    """Publish versions, each as soon as the one before is live; return how many were before it was over."""
-    repository = Repository(place.models_dir)
-    (name,) = repository.names()
-    live = 0
-    with httpx.Client(base_url=f"http://127.0.0.1:{service.port}", timeout=30) as client:
-        while live < most and not over.is_set():
-            _await_live(client, name, _publish_again(repository, name))
-            live += not over.is_set()
-    return live
+class Publisher:
+    """Publishes versions, each as soon as the one before is live.
+
+    Args:
+        repository: Where.
+        name: Of the model.
+        client: Of the service that is to take them over.
+        plan: How many there are to be.
+    """
+
+    def __init__(self, repository: Repository, name: str, client: httpx.Client, plan: Plan) -> None:
+        self._repository = repository
+        self._name = name
+        self._client = client
+        self._plan = plan
+        self.live = 0
+        self.turned_back = 0
+
+    def publish_until(self, over: threading.Event) -> None:
+        """Go on until there are as many as planned, or it is over; what is live only then does not count."""
+        while self.live < self._plan.publishes and not over.is_set():
+            before = self._repository.open(self._name).directory
+            version = _copy(self._repository, self._name, self._name)
+            self._until_live(version)
+            if not over.is_set():
+                self.live += 1
+                if self.live % self._plan.turn_back_every == 0:
+                    self._turn_back(before.name, version)
+            shutil.rmtree(before)
+
+    def _turn_back(self, before: str, version: str) -> None:
+        for each in (before, version):
+            self._repository.rollback(self._name, each)
+            self._until_live(each)
+        self._repository.unload(OTHER)
+        self._until(lambda: not self._is_ready(OTHER), f"{OTHER} is not unloaded")
+        self._repository.load(OTHER)
+        self._until(lambda: self._is_ready(OTHER), f"{OTHER} is not loaded")
+        self.turned_back += 1
+
+    def _until_live(self, version: str) -> None:
+        self._until(lambda: self._is_ready(f"{self._name}/versions/{version}"), f"{version} is not live")
+
+    def _is_ready(self, model: str) -> bool:
+        return self._client.get(f"/v2/models/{model}/ready").status_code == httpx.codes.OK
+
+    def _until(self, condition: Callable[[], bool], otherwise: str) -> None:
+        give_up_s = time.monotonic() + LIVE_WITHIN_S
+        while not condition():
+            if time.monotonic() > give_up_s:
+                why = self._client.get("/health/ready").text
+                raise SystemExit(f"{otherwise} after {LIVE_WITHIN_S:.0f} s: {why}")
+            time.sleep(LOOK_INTERVAL_S)
 
 
-def _publish_again(repository: Repository, name: str) -> str:
+def _copy(repository: Repository, name: str, to: str) -> str:
+    """Publish a model's current version once more, under a name that may be another; return the new version."""
     bundle = repository.open(name)
-    with repository.staging(name) as staging:
+    with repository.staging(to) as staging:
         shutil.copytree(bundle.directory, staging.directory, dirs_exist_ok=True)
-        staging.write_manifest(bundle.manifest.model_copy(update={"version": staging.version}))
-        repository.publish(name, staging)
-    shutil.rmtree(bundle.directory)
+        staging.write_manifest(bundle.manifest.model_copy(update={"name": to, "version": staging.version}))
+        repository.publish(to, staging)
     return staging.version
-
-
-def _await_live(client: httpx.Client, name: str, version: str) -> None:
-    give_up_s = time.monotonic() + LIVE_WITHIN_S
-    while client.get(f"/v2/models/{name}/versions/{version}/ready").status_code != httpx.codes.OK:
-        if time.monotonic() > give_up_s:
-            why = client.get("/health/ready").text
-            raise SystemExit(f"{version} is not live after {LIVE_WITHIN_S:.0f} s: {why}")
-        time.sleep(LOOK_INTERVAL_S)
 
 
 def losses(slices: Sequence[Slice]) -> str:
     """What was lost of all requests, and how."""
     total = together([each.outcome for each in slices])
-    lost = total.begun - total.accepted_ms.count
-    how = f" ({total.statuses}, {total.broken + total.unanswered} without an answer)" if lost else ""
-    return f"{lost} of {total.begun} requests lost{how}"
+    count = lost(slices)
+    how = f" ({total.statuses}, {total.broken + total.unanswered} without an answer)" if count else ""
+    return f"{count} of {total.begun} requests lost{how}"
+
+
+def lost(slices: Sequence[Slice]) -> int:
+    """How many requests had no good answer."""
+    return sum(each.outcome.begun - each.outcome.accepted_ms.count for each in slices)
 
 
 def lateness(slices: Sequence[Slice]) -> str:
     """The 99th percentiles while versions were published and in peace, and their ratio."""
-    whole = [each for each in slices if each.stolen <= MOST_STOLEN]
-    return f"{_ratio(whole)}; with those that the machine was not whole in: {_ratio(slices)}"
+    return f"{_ratio(whole(slices))}; with those that the machine was not whole in: {_ratio(slices)}"
+
+
+def whole(slices: Sequence[Slice]) -> list[Slice]:
+    """Those in which the machine was this one's."""
+    return [each for each in slices if each.stolen <= MOST_STOLEN]
+
+
+def p99s_ms(slices: Sequence[Slice], *, publishing: bool) -> list[float]:
+    """The 99th percentile of each slice of a kind."""
+    return [each.p99_ms for each in slices if each.publishing is publishing]
 
 
 def _ratio(slices: Sequence[Slice]) -> str:
-    peace, publishing = ([each.p99_ms for each in slices if each.publishing is kind] for kind in (False, True))
+    peace, publishing = p99s_ms(slices, publishing=False), p99s_ms(slices, publishing=True)
     if not peace or not publishing:
         return f"no ratio, of {len(peace)} slices in peace and {len(publishing)} while publishing"
     peace_ms, publishing_ms = statistics.median(peace), statistics.median(publishing)

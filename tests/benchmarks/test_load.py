@@ -139,6 +139,14 @@ def test_refusals_are_counted_apart() -> None:
     assert outcome.in_time == outcome.statuses[200]
 
 
+def test_refusals_that_say_when_to_try_again_are_counted() -> None:
+    silent, at_once = BUSY.replace(b"Retry-After: 1\r\n", b""), BUSY.replace(b"After: 1", b"After: 0")
+    outcome = ask(in_turn(BUSY, silent, at_once), connections=1)
+
+    assert outcome.advised > 1
+    assert abs(outcome.advised - outcome.statuses[503] / 3) <= 1
+
+
 def test_errors_are_no_refusals() -> None:
     outcome = ask(in_turn(BUSY, LATE), connections=1)
 

@@ -85,6 +85,7 @@ def test_what_came_of_several_streams_adds_up() -> None:
             broken=1,
             unanswered=0,
             connects=2,
+            advised=1,
             statuses={200: good, 500: bad},
             accepted_ms=Latencies(count=good, p50=1),
             refused_ms=Latencies(count=0),
@@ -95,7 +96,7 @@ def test_what_came_of_several_streams_adds_up() -> None:
     whole = together([outcome(10, 0), outcome(20, 3)])
 
     assert (whole.statuses, whole.failed) == ({200: 30, 500: 3}, 3)
-    assert (whole.begun, whole.in_time, whole.broken, whole.connects) == (33, 30, 2, 4)
+    assert (whole.begun, whole.in_time, whole.broken, whole.connects, whole.advised) == (33, 30, 2, 4, 2)
     assert (whole.per_s, whole.accepted_ms.p50) == (15, None)
 
 

@@ -15,6 +15,7 @@ def slice_(
         broken=broken,
         unanswered=0,
         connects=1,
+        advised=refused,
         statuses={200: good} | ({503: refused} if refused else {}),
         accepted_ms=Latencies(count=good, p99=p99_ms if good else None),
         refused_ms=Latencies(count=refused),

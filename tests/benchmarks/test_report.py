@@ -23,7 +23,7 @@ def results() -> Results:
 def outcome(
     count: int, p50: float, p99: float, refused: int = 0, late_ms: float | None = None, **more: int
 ) -> Outcome:
-    told = {"begun": count, "in_time": count, "broken": 0, "unanswered": 0, "connects": 1, **more}
+    told = {"begun": count, "in_time": count, "broken": 0, "unanswered": 0, "connects": 1, "advised": 0, **more}
     return Outcome(
         seconds=2,
         statuses={200: count, 503: refused},

@@ -40,6 +40,8 @@ PROBED_EVERY_S = 2.0 if LONG else 0.5
 # Of the admitted, that may come late or be told that they cannot be in time any more.
 MOST_LATE = 0.01
 LEAST_GOODPUT = 0.9
+# Of seconds, on a machine that does other things too: without admission hardly anything would be in time.
+LEAST_GOODPUT_SHORT = 0.4
 MOST_REFUSAL_MS = 50.0
 MOST_GROWTH = 0.03
 
@@ -178,10 +180,11 @@ def test_as_much_is_answered_in_time_as_ever(service: Process, figures: Figures,
     for refusal in found.refusals:
         assert refusal.status_code == 503 or refusal.json()["code"] == "deadline_exceeded", refusal.text
         assert refusal.status_code == 504 or int(refusal.headers["retry-after"]) > 0
+    assert all(outcome.advised == outcome.refused for outcome in found.outcomes)
+    assert times < 5 or found.statuses[503] > found.statuses[200]
+    assert times == 1 or found.goodput >= (LEAST_GOODPUT if LONG else LEAST_GOODPUT_SHORT)
     if not LONG:
-        # Seconds, on a machine that does other things too, say nothing of shares and milliseconds.
         return
     assert found.late <= MOST_LATE
-    assert times == 1 or found.goodput >= LEAST_GOODPUT
     assert found.refused_max_ms <= MOST_REFUSAL_MS
     assert found.growth <= MOST_GROWTH
