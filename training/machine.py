@@ -43,7 +43,7 @@ def git_commit() -> str | None:
     """Return the commit of the checkout, marked if it was changed since; None outside of one."""
     try:
         found = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=40"],  # noqa: S607 (git is found on PATH)
+            ["git", "describe", "--always", "--exclude=*", "--dirty", "--abbrev=40"],  # noqa: S607 (git is found on PATH)
             cwd=ROOT,
             check=True,
             capture_output=True,

@@ -1,10 +1,13 @@
 """API keys and the limit a client, over real HTTP."""
 
 import asyncio
+import hmac
+import json
 import logging
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +17,7 @@ import pytest
 from app.api_keys import ApiKeys, ApiKeysInvalid, line_of, new_key
 from models.repository import Repository
 from tests.images import png
-from tests.servers import ROOT, Running, process, until
+from tests.servers import ROOT, Process, Running, process, until
 
 Serve = Callable[..., Running]
 PNG = {"Content-Type": "image/png"}
@@ -101,6 +104,86 @@ def test_keys_are_rotated_while_serving(
     file.write_text(line_of("other", old))
     until(lambda: works(old))
     assert not works(new)
+
+
+def test_the_keys_of_administrators_are_rotated_while_serving(
+    shades: Repository, serve: Serve, file: Path
+) -> None:
+    old = add(file, "operator")
+    client = serve(admin_keys_file=file).until_ready().client
+
+    def works(key: str) -> bool:
+        return client.post("/v2/repository/index", headers={"X-API-Key": key}).status_code == 200
+
+    assert works(old)
+    new = add(file, "operator")
+    until(lambda: works(new))
+    assert works(old)
+    file.write_text(line_of("operator", new))
+    until(lambda: not works(old))
+    assert works(new)
+
+
+def workers_that_answered(service: Process, request_id: str, status: int) -> set[int]:
+    """Those that answered a request of that id so, as the log says."""
+    lines = [json.loads(line) for line in list(service.lines)]
+    wanted = (request_id, status)
+    return {line["worker"] for line in lines if (line.get("request_id"), line.get("status")) == wanted}
+
+
+def test_keys_are_rotated_in_every_worker_process(shades: Repository, file: Path) -> None:
+    keys = {"old": add(file, "mobile"), "new": new_key()}
+    with ExitStack() as stack:
+        service = stack.enter_context(process(shades.root, workers=2, reload_interval_s=0.05, api_keys_file=file))
+        url = service.until_ready().client.base_url
+        # Each keeps its connection, and these are spread evenly.
+        clients = [stack.enter_context(httpx.Client(base_url=url, timeout=60)) for _ in range(4)]
+
+        def answers(which: str) -> set[int]:
+            headers = {"X-API-Key": keys[which], "X-Request-ID": which}
+            return {client.get("/models", headers=headers).status_code for client in clients}
+
+        def both_workers_gave(which: str, status: int) -> bool:
+            return len(workers_that_answered(service, which, status)) == 2
+
+        assert (answers("old"), answers("new")) == ({200}, {401})
+        file.write_text("\n".join(line_of("mobile", key) for key in keys.values()))
+        until(lambda: answers("new") == {200})
+        assert answers("old") == {200}
+        file.write_text(line_of("mobile", keys["new"]))
+        until(lambda: answers("old") == {401})
+        assert answers("new") == {200}
+        until(lambda: both_workers_gave("new", 200) and both_workers_gave("old", 401))
+
+
+@pytest.mark.parametrize(
+    ("setting", "method", "path"),
+    [("api_keys_file", "GET", "/models"), ("admin_keys_file", "POST", "/v2/repository/index")],
+)
+def test_every_key_is_compared_in_constant_time_whichever_matches(
+    shades: Repository,
+    serve: Serve,
+    file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    setting: str,
+    method: str,
+    path: str,
+) -> None:
+    keys = [new_key() for _ in range(3)]
+    file.write_text("\n".join(line_of("mobile", key) for key in keys))
+    client = serve(**{setting: file}).until_ready().client
+    compare, compared = hmac.compare_digest, 0
+
+    def counted(known: bytes, sent: bytes) -> bool:
+        nonlocal compared
+        compared += 1
+        return compare(known, sent)
+
+    monkeypatch.setattr(hmac, "compare_digest", counted)
+    for key, status in ((keys[0], 200), (keys[-1], 200), (new_key(), 401)):
+        compared = 0
+        response = client.request(method, path, headers={"X-API-Key": key})
+        assert (response.status_code, compared) == (status, len(keys))
 
 
 def test_a_file_that_comes_back_as_it_was_is_told(file: Path, caplog: pytest.LogCaptureFixture) -> None:

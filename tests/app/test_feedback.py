@@ -15,8 +15,8 @@ import pytest
 import app.routes.feedback
 from app.api_keys import line_of, new_key
 from models.feedback import Correction, FeedbackStore, corrections
-from models.feedback import _open as opened
 from models.repository import Repository
+from tests.app.syncs import Syncs
 from tests.bundles import publish_texts
 from tests.images import png
 from tests.servers import Running, process, until
@@ -211,12 +211,20 @@ def test_what_is_acknowledged_outlives_a_kill_and_processes_share_the_file(shade
     assert len(corrections(file, "shades")) == 40
 
 
-def test_a_store_syncs_before_it_acknowledges(file: Path) -> None:
-    FeedbackStore(file, 10**6).add(Correction("r", "", "shades", "light"))
-    with opened(file) as connection:
-        # 2 is FULL: the log is synced at each commit.
-        assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
-        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+def test_a_correction_is_synced_before_it_is_acknowledged(shades: Repository, file: Path, tmp_path: Path) -> None:
+    syncs, log = Syncs(tmp_path), file.with_name("feedback.sqlite-wal")
+    with process(shades.root, through=syncs.through, feedback_file=file) as service:
+        client = service.until_ready().client
+        correct(client)
+        assert syncs.of(file, log)
+        # Whoever is the last to close the file syncs it in any case, and whoever begins the log syncs that.
+        with closing(sqlite3.connect(file)) as other:
+            other.execute("SELECT id FROM corrections").fetchall()
+            correct(client)
+            for _ in range(3):
+                before = syncs.of(log)
+                correct(client)
+                assert syncs.of(log) > before
 
 
 def test_many_may_be_the_first(file: Path) -> None:

@@ -1,9 +1,11 @@
 """Models that others trained, by command: imported, or trained further, and served."""
 
+import base64
 import random
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageDraw
@@ -13,6 +15,7 @@ from torchvision.models import squeezenet1_1
 from models.repository import Repository
 from tests.end_to_end.commands import run, run_training
 from tests.images import encoded, png
+from tests.open_inference.target import Target, outputs
 from tests.servers import process
 
 LABELS = "dark\ngrey\nlight\n"
@@ -26,11 +29,50 @@ class Brightness(nn.Module):
         return -20 * (images_NCHW.mean(dim=(1, 2, 3)).unsqueeze(1) - centres_1K).square()
 
 
+class Explained(nn.Module):
+    """Gives what it went by besides."""
+
+    def forward(self, images_NCHW: Tensor) -> tuple[Tensor, Tensor]:
+        brightness_N1 = images_NCHW.mean(dim=(1, 2, 3)).unsqueeze(1)
+        centres_1K = torch.tensor([[-1.0, 0.0, 1.0]], device=images_NCHW.device)
+        return -20 * (brightness_N1 - centres_1K).square(), brightness_N1
+
+
 def answer(client: httpx.Client, name: str, image: bytes) -> str:
     headers = {"Content-Type": "image/png"}
     found = client.post("/predict", params={"model": name}, content=image, headers=headers).json()
     label: str = found["predictions"][0]["label"]
     return label
+
+
+def scores(client: httpx.Client, name: str, image: bytes) -> list[float]:
+    """What /predict says, in the order of the labels."""
+    headers = {"Content-Type": "image/png"}
+    asked: dict[str, str | int] = {"model": name, "top_k": 3}
+    found = client.post("/predict", params=asked, content=image, headers=headers).json()["predictions"][0]["top"]
+    by_label = {each["label"]: each["score"] for each in found}
+    return [by_label[label] for label in LABELS.split()]
+
+
+def assert_v2_says_the_same(client: httpx.Client, name: str, side: int) -> None:
+    """The Open Inference Protocol describes the model, and answers as /predict does: pixels, and image files."""
+    asked = Target(client, name)
+    assert asked.metadata == {
+        "name": name,
+        "versions": [client.get(f"/models/{name}").json()["version"]],
+        "platform": "pytorch_torchscript",
+        "inputs": [{"name": "images", "datatype": "UINT8", "shape": [-1, 3, side, side]}],
+        "outputs": [{"name": "scores", "datatype": "FP32", "shape": [-1, 3]}],
+    }
+    greys = (0, 128, 255)
+    pixels_NCHW = np.stack([np.full((3, side, side), grey, np.uint8) for grey in greys])
+    request = {"inputs": [asked.binary_tensor(pixels_NCHW)]}
+    found_NK = outputs(asked.infer_binary(request, pixels_NCHW.tobytes()))["scores"]
+    assert np.allclose(found_NK, [scores(client, name, png(grey)) for grey in greys], atol=1e-5)
+    drawing = photograph("rounds", random.Random(0))  # noqa: S311 (no secret is made of it)
+    file = {"name": "images", "datatype": "BYTES", "shape": [1], "data": [base64.b64encode(drawing).decode()]}
+    found_NK = outputs(asked.infer({"inputs": [file]}))["scores"]
+    assert np.allclose(found_NK, [scores(client, name, drawing)], atol=1e-5)
 
 
 def test_what_others_trained_is_imported_and_served(tmp_path: Path) -> None:
@@ -59,6 +101,24 @@ def test_what_others_trained_is_imported_and_served(tmp_path: Path) -> None:
         assert [answer(client, "brightness", png(grey)) for grey in (0, 128, 255)] == ["dark", "grey", "light"]
         unnamed = client.post("/predict", content=png(250), headers={"Content-Type": "image/png"}).json()
         assert (unnamed["model"], unnamed["predictions"][0]["label"]) == ("brightness", "light")
+        for name, side in (("brightness", 8), ("squeezenet", 64), ("zoo", 224)):
+            assert_v2_says_the_same(client, name, side)
+
+
+def test_a_model_of_several_outputs_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "labels.txt").write_text(LABELS)
+    torch.jit.save(torch.jit.script(Explained()), tmp_path / "explained.pt")
+    status, output = run(
+        "import", str(tmp_path / "explained.pt"), "--name", "explained", "--size", "8",
+        "--labels", str(tmp_path / "labels.txt"), "--models-dir", str(tmp_path / "models"),
+    )  # fmt: skip
+    assert status == 1, output
+    assert output.strip().splitlines()[-1] == (
+        "nothing was published: import: explained.pt gives Tuple[Tensor, Tensor]; "
+        "a model of images gives one tensor of scores"
+    )
+    assert "Traceback" not in output
+    assert Repository(tmp_path / "models").names() == []
 
 
 @pytest.mark.parametrize(

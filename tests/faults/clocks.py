@@ -1,12 +1,10 @@
 """A wall clock that a test sets, for a process that it starts: clock.c, preloaded."""
 
-import shutil
 import struct
-import subprocess
 import time
 from pathlib import Path
 
-import pytest
+from tests.preloading import built
 
 SOURCE = Path(__file__).with_name("clock.c")
 OFFSET = struct.Struct("q")
@@ -20,17 +18,10 @@ class WallClock:
     """
 
     def __init__(self, directory: Path) -> None:
-        compiler = shutil.which("cc")
-        if compiler is None:
-            pytest.skip("there is no C compiler to build the clock with")
-        library = directory / "clock.so"
-        subprocess.run(
-            [compiler, "-shared", "-fPIC", "-O1", "-Wall", "-Werror", SOURCE, "-o", library], check=True
-        )
         self._file = directory / "offset"
         self._offset_s = 0
         self._write(0)
-        self.through = ("env", f"LD_PRELOAD={library}", f"CLOCK_OFFSET_FILE={self._file}")
+        self.through = ("env", f"LD_PRELOAD={built(SOURCE, directory)}", f"CLOCK_OFFSET_FILE={self._file}")
 
     @property
     def now_s(self) -> float:

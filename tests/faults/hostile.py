@@ -1,5 +1,6 @@
 """Requests as an enemy would write them, made by a seed: any number, of every kind in turn."""
 
+import base64
 import gzip
 import io
 import json
@@ -13,9 +14,13 @@ from typing import NamedTuple
 
 from PIL import Image
 
+from app.api_keys import new_key
 from tests.hostile_images import HOSTILE_IMAGES
 
+# Of an administrator, who may be attacked through the key.
+ADMIN_KEY = new_key()
 PREDICT = "/models/shades/predict"
+TEXTS = "/models/moods/predict"
 INFER = "/v2/models/shades/infer"
 BOUNDARY = "b0undary"
 FORM = f"multipart/form-data; boundary={BOUNDARY}"
@@ -257,6 +262,69 @@ def _paths(random_: random.Random) -> Hostile:
     return Hostile("strange paths", post(path, kind, image))
 
 
+def _text(random_: random.Random) -> Hostile:
+    text = random_.choice(
+        [
+            random_.randbytes(random_.randint(1, 5_000)),
+            b"\0" * random_.randint(1, 5_000),
+            b"a" * random_.randint(1, 1_000_000),
+            b"a " * random_.randint(1, 30_000),
+            "e\u0301\u0323".encode() * random_.randint(1, 10_000),
+            "\U0001f468\u200d\U0001f469".encode() * random_.randint(1, 5_000),
+            "\u202egood\ufeff\ufffe\uffff".encode(),
+            "\ufdfa".encode() * random_.randint(1, 5_000),
+        ]
+    )
+    if random_.random() < 0.5:
+        return Hostile("hostile text", post(TEXTS, "text/plain", text))
+    escaped = json.dumps({"instances": [{"text": text.decode("latin-1") + random_.choice(["", "\ud800", "\0"])}]})
+    return Hostile("hostile text", post(TEXTS, "application/json", escaped.encode()))
+
+
+def _correction(random_: random.Random) -> Hostile:
+    image, _ = _image(random_)
+    sent = base64.b64encode(image[: random_.randrange(len(image))]).decode()
+    correction = {
+        "request_id": random_.choice(["x", "", "x" * 10_000, "\0", "\ud800", None, 5]),
+        "model": random_.choice(["shades", "moods", "../shades", "x" * 100_000, "", None]),
+        "label": random_.choice(
+            ["grey", "'; DROP TABLE corrections; --", "\0", "\ud800", "x" * 100_000, ["grey"]]
+        ),
+        "image": random_.choice([sent, sent + "=", "%", "file:///etc/passwd", None, {"a": sent}]),
+        "text": random_.choice([None, None, "\ud800", "a" * 500_000]),
+        random_.choice(["image", "text", "label", "id", "__class__"]): random_.choice(["x", 1e308, [], None]),
+    }
+    return Hostile("hostile correction", post("/feedback", "application/json", json.dumps(correction).encode()))
+
+
+def _administration(random_: random.Random) -> Hostile:
+    name = random_.choice(["..%2f..%2fetc", "%00", "nobody", "a" * 10_000, "shades%2f..%2fmoods", "SHADES"])
+    version = random_.choice(["../../x", "", "x" * 100_000, "20260101.1", None, 5, "\ud800", ["20260101.1"]])
+    share = random_.choice([0.5, -1, 1e308, "x", None, True])
+    method, path = random_.choice(
+        [
+            ("POST", "/v2/repository/index"),
+            ("POST", f"/v2/repository/models/{name}/load"),
+            ("POST", f"/v2/repository/models/{name}/unload"),
+            ("POST", f"/admin/models/{name}/promote"),
+            ("DELETE", f"/admin/models/{name}/candidate"),
+            ("POST", "/admin/models/shades/rollback"),
+            ("PUT", "/admin/models/shades/candidate"),
+        ]
+    )
+    body = random_.choice(
+        [
+            json.dumps({"version": version, "share": share}),
+            json.dumps({"parameters": {"config": "x" * 10_000, "file:1/model": "x"}, "ready": share}),
+            "[" * 100_000,
+            "",
+        ]
+    )
+    key = random_.choice([ADMIN_KEY, ADMIN_KEY, ADMIN_KEY[:-1], "x" * 5_000, ""])
+    request = post(path, "application/json", body.encode(), Authorization=f"Bearer {key}")
+    return Hostile("hostile administration", request.replace(b"POST", method.encode(), 1))
+
+
 KINDS: tuple[Make, ...] = (
     *(_truncated, _flipped, _polyglot, _pixel_bomb, _text_bomb, _gzip_bomb, _too_little, _bad_length, _bad_chunks),
     *(
@@ -272,4 +340,7 @@ KINDS: tuple[Make, ...] = (
     ),
     _paths,
     _costly_image,
+    _text,
+    _correction,
+    _administration,
 )

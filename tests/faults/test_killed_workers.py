@@ -26,7 +26,9 @@ SERVICES = 5 if LONG else 1
 KILLS = 4 if LONG else 1
 CONNECTIONS = 32
 SLICE_S = 2.0
-BACK_WITHIN_S = 30.0
+BACK_WITHIN_S = 20.0
+# One of two processes has half of the connections, or one or two more.
+MOST_LOST = CONNECTIONS // 2 + 2
 ASK = post("/predict", png(0), "image/png")
 
 
@@ -74,7 +76,10 @@ def kill(service: Process, number: int) -> float:
     os.kill(int(workers[number % len(workers)]), signal.SIGKILL)
     until(lambda: metric(service, "lantern_worker_replacements_total") > replaced)
     until(lambda: metric(service, "lantern_worker_processes") == 2)
-    return time.monotonic() - start_s
+    away_s = time.monotonic() - start_s
+    # Or the other went too.
+    assert metric(service, "lantern_worker_replacements_total") == replaced + 1
+    return away_s
 
 
 def test_only_what_was_under_way_in_it_is_lost(shades: Repository, figures: Figures) -> None:
@@ -88,11 +93,12 @@ def test_only_what_was_under_way_in_it_is_lost(shades: Repository, figures: Figu
         away_s += away
     figures.tell(
         f"kill -9 of one of two worker processes under load, {SERVICES * KILLS} times",
-        f"at most the {CONNECTIONS} requests under way lost by each; two again within {BACK_WITHIN_S:.0f} s",
+        f"at most {MOST_LOST} of the {CONNECTIONS} requests under way lost by each; two again within "
+        f"{BACK_WITHIN_S:.0f} s",
         f"{found.lost} lost in all, and sent anew by their client; {found.statuses.total()} answers, all "
         f"{', '.join(map(str, found.statuses))}; "
         f"two again after {max(away_s):.1f} s at most",
     )
     assert set(found.statuses) == {200}
-    assert 0 < found.lost <= SERVICES * KILLS * CONNECTIONS
+    assert 0 < found.lost <= SERVICES * KILLS * MOST_LOST
     assert max(away_s) < BACK_WITHIN_S

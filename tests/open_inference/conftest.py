@@ -11,7 +11,7 @@ import pytest
 from app.settings import Settings
 from models.repository import Repository
 from tests.bundles import publish, publish_texts, publish_writer
-from tests.open_inference.target import PATIENCE_S, Target
+from tests.open_inference.target import ADDRESS, PATIENCE_S, Target
 from tests.servers import running
 
 OWN_MODELS = ("shades", "moods", "echo")
@@ -31,8 +31,8 @@ def own_server(root: Path) -> Iterator[httpx.Client]:
 
 @pytest.fixture(scope="session")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    if url := os.environ.get("OPEN_INFERENCE_URL"):
-        with httpx.Client(base_url=url, timeout=PATIENCE_S) as client:
+    if ADDRESS is not None:
+        with httpx.Client(base_url=ADDRESS, timeout=PATIENCE_S) as client:
             yield client
         return
     with own_server(tmp_path_factory.mktemp("artifacts")) as client:
@@ -41,7 +41,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
 
 @pytest.fixture(params=os.environ.get("OPEN_INFERENCE_MODEL", ",".join(OWN_MODELS)).split(","))
 def target(request: pytest.FixtureRequest, client: httpx.Client) -> Target:
-    return Target(client, request.param)
+    return Target(client, request.param, own=ADDRESS is None)
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,7 @@
 """A server that speaks the protocol, one model of it, and requests that its metadata says are right."""
 
 import json
+import os
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,12 @@ from typing import Any
 
 import httpx
 import numpy as np
+import pytest
 from numpy.typing import NDArray
+
+# Of the server that is asked; None asks this service.
+ADDRESS = os.environ.get("OPEN_INFERENCE_URL") or None
+of_this_service = pytest.mark.skipif(ADDRESS is not None, reason="it asks this service, and no address")
 
 DTYPES = {
     "BOOL": "?",
@@ -25,6 +31,7 @@ DTYPES = {
     "FP64": "<f8",
 }
 LENGTH_HEADER = "Inference-Header-Content-Length"
+PORTS = {"http": 80, "https": 443}
 # What stands for a dimension that varies, but the first.
 VARYING = 4
 PATIENCE_S = 60.0
@@ -32,10 +39,11 @@ PATIENCE_S = 60.0
 
 @dataclass(frozen=True)
 class Target:
-    """A model of a server."""
+    """A model of a server; of this service, which is `own`, it is known how exactly it refuses."""
 
     client: httpx.Client
     model: str
+    own: bool = True
 
     @cached_property
     def metadata(self) -> dict[str, Any]:
@@ -44,8 +52,14 @@ class Target:
 
     @property
     def input(self) -> dict[str, Any]:
-        (found,) = self.metadata["inputs"]
-        assert isinstance(found, dict)
+        """The model's input, which is one that the suite can make."""
+        inputs: list[dict[str, Any]] = self.metadata["inputs"]
+        names = [each["name"] for each in inputs]
+        assert len(inputs) == 1, f"the suite asks a model of one input, and {self.model!r} takes {names}"
+        (found,) = inputs
+        said = f"{found['name']!r} of {self.model!r} is {found['datatype']} {found['shape']}"
+        assert found["datatype"] in DTYPES, f"the suite sends {', '.join(DTYPES)}, and {said}"
+        assert found["shape"][:1] == [-1], f"the suite asks a model whose first dimension is -1, and {said}"
         return found
 
     @property
@@ -54,8 +68,7 @@ class Target:
 
     def values(self, items: int = 1) -> NDArray[np.generic]:
         """An input of so many items, each of another value."""
-        first, *others = self.input["shape"]
-        assert first == -1, "the suite asks a model that takes batches"
+        others = self.input["shape"][1:]
         shape = (items, *(VARYING if size == -1 else size for size in others))
         rows = np.arange(1, items + 1).reshape(items, *[1] * len(others))
         return np.broadcast_to(rows, shape).astype(DTYPES[self.input["datatype"]])
@@ -95,6 +108,29 @@ class Target:
         """An input whose elements follow the JSON."""
         parameters = {"binary_data_size": values.nbytes if size is None else size}
         return self.tensor(values, **{"data": None, "parameters": parameters} | changes)
+
+    def refused(self, response: httpx.Response, status: int = 400) -> str:
+        """The message of a refusal that is the client's fault.
+
+        Args:
+            response: The refusal.
+            status: This service's; the protocol leaves it open.
+        """
+        said = f"{response.status_code}: {response.text[:500]}"
+        assert 400 <= response.status_code < 500, said
+        assert not self.own or response.status_code == status, said
+        return self.error(response)
+
+    def error(self, response: httpx.Response) -> str:
+        """The message of a failure; another server may say more beside it."""
+        kind = response.headers["content-type"]
+        assert kind == "application/json" if self.own else kind.startswith("application/json")
+        body = response.json()
+        assert not self.own or list(body) == ["error"]
+        message = body["error"]
+        assert isinstance(message, str)
+        assert message
+        return message
 
 
 def outputs(response: httpx.Response) -> dict[str, NDArray[Any]]:
@@ -136,22 +172,24 @@ def _same(left: NDArray[Any], right: NDArray[Any]) -> bool:
     return left.tolist() == right.tolist() if left.dtype == object else bool(np.allclose(left, right, atol=1e-5))
 
 
-def refused(response: httpx.Response) -> str:
-    """The message of a refusal that is the client's fault; the protocol leaves its exact status open."""
-    assert 400 <= response.status_code < 500, f"{response.status_code}: {response.text[:500]}"
-    assert response.headers["content-type"] == "application/json"
-    body = response.json()
-    assert list(body) == ["error"]
-    assert isinstance(body["error"], str)
-    assert body["error"]
-    return body["error"]
-
-
 def raw_exchange(target: Target, lines: Sequence[str], body: bytes) -> bytes:
     """Send what no client would; return what comes back until the server closes or the answer has begun."""
     url = target.client.base_url
-    assert url.port is not None
-    head = "\r\n".join((f"POST /v2/models/{target.model}/infer HTTP/1.1", "Host: localhost", *lines, "", ""))
-    with socket.create_connection((url.host, url.port), PATIENCE_S) as connection:
+    path = f"{url.path.rstrip('/')}/v2/models/{target.model}/infer"
+    head = "\r\n".join((f"POST {path} HTTP/1.1", f"Host: {url.netloc.decode()}", *lines, "", ""))
+    with _connected(url) as connection:
         connection.sendall(head.encode() + body)
         return connection.recv(65_536)
+
+
+def place(url: httpx.URL) -> tuple[str, int]:
+    """The host and port that a URL leads to, whether or not it says the port."""
+    return url.host, url.port or PORTS[url.scheme]
+
+
+def _connected(url: httpx.URL) -> socket.socket:
+    connection = socket.create_connection(place(url), PATIENCE_S)
+    if url.scheme == "http":
+        return connection
+    # Whom the suite's client trusts.
+    return httpx.create_ssl_context().wrap_socket(connection, server_hostname=url.host)

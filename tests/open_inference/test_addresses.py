@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.open_inference.target import DTYPES, Target, outputs, refused, same
+from tests.open_inference.target import DTYPES, Target, outputs, same
 
 
 def get(target: Target, path: str) -> dict[str, Any]:
@@ -66,26 +66,29 @@ def test_a_model_and_its_version_answer_alike(target: Target) -> None:
 @pytest.mark.parametrize("what", ["", "/ready", "/infer"])
 def test_an_unknown_model_is_refused(target: Target, address: str, what: str) -> None:
     path = f"/v2/models/{address}{what}"
-    refused(target.client.post(path, json=target.request()) if what == "/infer" else target.client.get(path))
+    response = target.client.post(path, json=target.request()) if what == "/infer" else target.client.get(path)
+    target.refused(response, 404)
 
 
 @pytest.mark.parametrize("unknown", ["987654321", "no-number"])
 @pytest.mark.parametrize("what", ["", "/ready", "/infer"])
 def test_an_unknown_version_is_refused(target: Target, unknown: str, what: str) -> None:
     path = f"/v2/models/{target.model}/versions/{unknown}{what}"
-    refused(target.client.post(path, json=target.request()) if what == "/infer" else target.client.get(path))
+    response = target.client.post(path, json=target.request()) if what == "/infer" else target.client.get(path)
+    target.refused(response, 404)
 
 
 def test_another_method_is_refused(target: Target) -> None:
+    statuses = (405,) if target.own else (404, 405)
     wrong = [("GET", "/infer"), ("PUT", "/infer"), ("POST", "/ready"), ("DELETE", "")]
     for method, what in wrong:
-        assert target.client.request(method, f"/v2/models/{target.model}{what}").status_code in (404, 405)
+        assert target.client.request(method, f"/v2/models/{target.model}{what}").status_code in statuses
 
 
 def test_an_id_is_echoed(target: Target) -> None:
     for given in ("mine-1", "", 'a b\t"c"', "é漢字", "x" * 1_000):
         assert target.infer(target.request(id=given)).json().get("id", "") == given
-    refused(target.infer(target.request(id=7)))
+    target.refused(target.infer(target.request(id=7)))
 
 
 def test_unknown_parameters_do_no_harm(target: Target) -> None:
@@ -93,6 +96,16 @@ def test_unknown_parameters_do_no_harm(target: Target) -> None:
     tensor = target.tensor(target.values(), parameters=parameters)
     plain = outputs(target.infer(target.request()))
     assert same(outputs(target.infer({"inputs": [tensor], "parameters": parameters})), plain)
+
+
+def test_a_timeout_that_is_over_ends_a_request_and_one_that_is_not_does_no_harm(target: Target) -> None:
+    late = target.infer(target.request(parameters={"timeout": 1}))
+    # The protocol names no parameters: another server may take no notice of it.
+    assert late.status_code == 504 or not target.own
+    assert late.status_code == 200 or target.error(late)
+    plain = outputs(target.infer(target.request()))
+    for timeout_us in (0, 60_000_000):
+        assert same(outputs(target.infer(target.request(parameters={"timeout": timeout_us}))), plain)
 
 
 def test_a_body_in_chunks_is_taken(target: Target) -> None:

@@ -7,9 +7,11 @@ import pytest
 
 from models.repository import Repository
 from tests.bundles import LABELS, decoding, publish
+from tests.open_inference.target import of_this_service
 from tests.servers import ROOT, Running
 
 PAGE = (ROOT / "docs/open_inference.md").read_text()
+pytestmark = of_this_service
 
 
 @pytest.fixture(autouse=True)

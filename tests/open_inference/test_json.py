@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.open_inference.target import Target, outputs, refused, same
+from tests.open_inference.target import Target, outputs, same
 
 
 def test_nested_and_flat_are_the_same(target: Target) -> None:
@@ -48,16 +48,16 @@ def test_outputs_come_in_the_order_that_was_asked(target: Target) -> None:
 
 
 def test_unknown_outputs_and_ones_wanted_twice_are_refused(target: Target) -> None:
-    refused(target.infer(target.request(outputs=[{"name": "nobody-knows-it"}])))
-    refused(target.infer(target.request(outputs=[{"name": target.output_names[0]}] * 2)))
+    target.refused(target.infer(target.request(outputs=[{"name": "nobody-knows-it"}])))
+    target.refused(target.infer(target.request(outputs=[{"name": target.output_names[0]}] * 2)))
 
 
-def broken(name: str, change: Callable[[dict[str, Any]], object]) -> Any:
-    return pytest.param(change, id=name)
+def broken(name: str, change: Callable[[dict[str, Any]], object], status: int = 400) -> Any:
+    return pytest.param(change, status, id=name)
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "status"),
     [
         broken("one element too few", lambda tensor: tensor | {"data": np.ravel(tensor["data"]).tolist()[1:]}),
         broken("one element too many", lambda tensor: tensor | {"data": [*np.ravel(tensor["data"]).tolist(), 1]}),
@@ -81,7 +81,7 @@ def broken(name: str, change: Callable[[dict[str, Any]], object]) -> Any:
         broken("just too large", lambda tensor: tensor | {"data": [2**63] * np.size(tensor["data"])}),
         broken("shape negative", lambda tensor: tensor | {"shape": [-size for size in tensor["shape"]]}),
         broken("shape minus one", lambda tensor: tensor | {"shape": [-1, *tensor["shape"][1:]]}),
-        broken("shape huge", lambda tensor: tensor | {"shape": [2**60, *tensor["shape"][1:]]}),
+        broken("shape huge", lambda tensor: tensor | {"shape": [2**60, *tensor["shape"][1:]]}, 413),
         broken("shape overflows to nothing", lambda tensor: tensor | {"shape": [2**32, 2**32, *tensor["shape"]]}),
         broken("shape beyond any integer", lambda tensor: tensor | {"shape": [10**400, *tensor["shape"][1:]]}),
         broken("more dimensions than any", lambda tensor: tensor | {"shape": [1] * 100_000}),
@@ -95,17 +95,17 @@ def broken(name: str, change: Callable[[dict[str, Any]], object]) -> Any:
     ],
 )
 def test_an_input_that_is_not_what_it_says_is_refused(
-    target: Target, change: Callable[[dict[str, Any]], object]
+    target: Target, change: Callable[[dict[str, Any]], object], status: int
 ) -> None:
-    refused(target.infer({"inputs": [change(target.tensor(target.values()))]}))
+    target.refused(target.infer({"inputs": [change(target.tensor(target.values()))]}), status)
 
 
 def test_missing_extra_and_repeated_inputs_are_refused(target: Target) -> None:
     tensor = target.tensor(target.values())
     wrong: list[Any] = [[], [tensor] * 2, [tensor, tensor | {"name": "nobody-knows-it"}], [None], {}, "x", None]
     for inputs in wrong:
-        refused(target.infer({"inputs": inputs}))
-    refused(target.infer({}))
+        target.refused(target.infer({"inputs": inputs}))
+    target.refused(target.infer({}))
 
 
 @pytest.mark.parametrize(
@@ -128,17 +128,17 @@ def test_missing_extra_and_repeated_inputs_are_refused(target: Target) -> None:
     ids=lambda text: repr(text[:20]),
 )
 def test_what_is_no_request_is_refused(target: Target, text: bytes) -> None:
-    refused(target.infer_text(text))
+    target.refused(target.infer_text(text))
 
 
 @pytest.mark.parametrize("literal", ["NaN", "Infinity", "-Infinity", "1e999", "0x1", "01", "+1"])
 def test_numbers_that_json_does_not_have_are_refused(target: Target, literal: str) -> None:
     values = target.values()
     text = json.dumps({"inputs": [target.tensor(values, data=["here"])]})
-    refused(target.infer_text(text.replace('"here"', ",".join([literal] * values.size))))
+    target.refused(target.infer_text(text.replace('"here"', ",".join([literal] * values.size))))
 
 
 def test_deep_data_is_refused(target: Target) -> None:
     text = json.dumps({"inputs": [target.tensor(target.values(), data=["here"])]})
     for depth in (70, 150, 100_000):
-        refused(target.infer_text(text.replace('"here"', "[" * depth + "1" + "]" * depth)))
+        target.refused(target.infer_text(text.replace('"here"', "[" * depth + "1" + "]" * depth)))

@@ -49,6 +49,12 @@ class TwoInputs(nn.Module):
         return images_NCHW, state
 
 
+class TwoOutputs(nn.Module):
+    def forward(self, images_NCHW: Tensor) -> tuple[Tensor, Tensor]:
+        scores_NC = images_NCHW.mean(dim=(2, 3))
+        return scores_NC, images_NCHW
+
+
 class Squeezing(Brightness):
     """Made for many images at once: of one, it takes the axis of the images away too."""
 
@@ -225,6 +231,7 @@ def test_options_that_a_state_dict_cannot_take_are_refused(
     ("module", "complaint"),
     [
         (TwoInputs(), r"takes \(images_NCHW: Tensor, state: Tensor\)"),
+        (TwoOutputs(), r"model\.pt gives Tuple\[Tensor, Tensor\]; a model of images gives one tensor of scores"),
         (Nothing(), "scores that are no numbers"),
         (nn.Flatten(), "gives 192 scores, and there are 3 labels"),
         (nn.Identity(), "not N x labels"),
