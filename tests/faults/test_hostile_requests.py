@@ -125,7 +125,7 @@ def test_growth_would_be_seen(settings: dict[str, Any], figures: Figures, monkey
     with process(module="tests.leaking", **settings) as service:
         attacked = attack(service.until_ready())
     figures.tell(
-        f"The same with a planted leak of {LEAK:,} bytes a request",
+        f"{2 * COUNT:,} hostile requests with a planted leak of {LEAK:,} bytes each",
         f"seen: over {MOST_GROWTH_MB:.0f} MB",
         f"{attacked.growth_mb:+.0f} MB",
     )
