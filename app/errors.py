@@ -4,10 +4,10 @@
       │           │             │                  │                    │                    │
       │           │             │                  │                    │                    └ inference_failed
       │           │             │                  │                    └ undecodable_image, image_too_large
-      │           │             │                  └ overloaded, draining, model_not_ready
+      │           │             │                  └ overloaded, model_not_ready
       │           │             └ invalid_request, too_many_items, text_too_long, (model|version)_not_found
       │           └ body_too_large, unsupported_media_type
-      └ unauthorized, rate_limited                                              deadline_exceeded: anywhere
+      └ unauthorized, rate_limited                                   deadline_exceeded, draining: anywhere
 
 A failure knows its code; only this table knows HTTP. Bodies are RFC 9457 problem details; under /v2 they are what
 the Open Inference Protocol has instead.
@@ -213,7 +213,7 @@ class Overloaded(ServingError):
 
 
 class Draining(ServingError):
-    """Refused at admission: the process is about to exit."""
+    """Refused at admission, or given up unanswered: the process is about to exit."""
 
     code = "draining"
 

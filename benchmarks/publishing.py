@@ -37,7 +37,6 @@ from benchmarks.workloads import WORKLOADS, Workload
 from models.repository import Repository
 from training.machine import this_machine
 
-OF_CAPACITY = 0.7
 DEADLINE_MS = 10_000
 LIVE_WITHIN_S = 60.0
 # Before the first turn; one more before each later one.
@@ -49,7 +48,10 @@ OTHER = "another"
 LOOK_INTERVAL_S = 0.1
 
 # Versions go live as fast as they are published.
-SOON = replace(LANTERN, environment={**LANTERN.environment, "LANTERN_RELOAD_INTERVAL_S": "0.2"})
+SOON = replace(
+    LANTERN,
+    environment={**LANTERN.environment, "LANTERN_RELOAD_INTERVAL_S": "0.2", "LANTERN_VERSIONS": "current"},
+)
 
 
 @dataclass(frozen=True)
@@ -61,10 +63,12 @@ class Plan:
         turn_s: Of the part of a turn in which they do.
         peaceful_slices: In the part before it.
         turn_back_every: After so many versions one is rolled back, and another model unloaded and loaded.
+        of_capacity: How much is asked meanwhile.
     """
 
     publishes: int
     turn_s: float
+    of_capacity: float = 0.7
     slice_s: float = 10.0
     capacity_s: float = 10.0
     peaceful_slices: int = 3
@@ -101,7 +105,7 @@ class Found:
 
     Attributes:
         live: How many versions went live under load.
-        turned_back: How many times one was rolled back, and another model unloaded and loaded.
+        turned_back: How many times, under load too, one was rolled back, and another model unloaded and loaded.
     """
 
     live: int = 0
@@ -151,10 +155,8 @@ def measure(workload: Workload, plan: Plan, scratch: Path) -> Iterator[Found]:
         while found.live < plan.publishes:
             tries = 1 if found.slices else CAPACITIES
             capacities_per_s += [_capacity_per_s(service.port, requests, plan) for _ in range(tries)]
-            rate = OF_CAPACITY * statistics.median(capacities_per_s)
-            pattern = Pattern(
-                connections=most, seconds=plan.slice_s, warmup_s=1, rate=rate, deadline_ms=DEADLINE_MS
-            )
+            rate = plan.of_capacity * statistics.median(capacities_per_s)
+            pattern = Pattern(connections=most, seconds=plan.slice_s, rate=rate, deadline_ms=DEADLINE_MS)
             take = partial(_slice, service.port, requests, pattern)
             found.slices += [take(publishing=False) for _ in range(plan.peaceful_slices)]
             found.slices += _while_publishing(publisher, plan, take)
@@ -189,8 +191,10 @@ def _while_publishing(publisher: "Publisher", plan: Plan, take: Callable[..., Sl
     with ThreadPoolExecutor(1) as pool:
         published = pool.submit(publisher.publish_until, over)
         count = round(plan.turn_s / plan.slice_s)
-        slices = [take(publishing=True) for _ in range(count) if not published.done()]
-        over.set()
+        try:
+            slices = [take(publishing=True) for _ in range(count) if not published.done()]
+        finally:
+            over.set()
         published.result()
         return slices
 
@@ -223,6 +227,7 @@ class Publisher:
                 self.live += 1
                 if self.live % self._plan.turn_back_every == 0:
                     self._turn_back(before.name, version)
+                    self.turned_back += not over.is_set()
             shutil.rmtree(before)
 
     def _turn_back(self, before: str, version: str) -> None:
@@ -233,7 +238,6 @@ class Publisher:
         self._until(lambda: not self._is_ready(OTHER), f"{OTHER} is not unloaded")
         self._repository.load(OTHER)
         self._until(lambda: self._is_ready(OTHER), f"{OTHER} is not loaded")
-        self.turned_back += 1
 
     def _until_live(self, version: str) -> None:
         self._until(lambda: self._is_ready(f"{self._name}/versions/{version}"), f"{version} is not live")

@@ -32,7 +32,7 @@ class Lingers(nn.Module):
     """Takes seconds."""
 
     def forward(self, images_NCHW: Tensor) -> Tensor:
-        rounds = 5_000 if bool((images_NCHW.float().amax() > 254).item()) else 1
+        rounds = 10_000 if bool((images_NCHW.float().amax() > 254).item()) else 1
         square = torch.ones(256, 256)
         for _ in range(rounds):
             square = torch.mm(square, square) * 0.001

@@ -31,8 +31,8 @@ GRACE_S = 0.3
 DRAIN_TIMEOUT_S = 20.0
 # What is admitted takes under a second, so that a stop is over long before it is cut short.
 EXIT_WITHIN_S = 10.0
-# What was sent so long before the service had drained it has read.
-READ_WITHIN_S = 0.02
+# What a client began so long before the service had drained it has read, unless the machine is busy.
+READ_WITHIN_S = 0.02 if LONG else 0.25
 DRAINED = "drained: every admitted item was answered"
 
 
@@ -166,5 +166,4 @@ def test_what_does_not_come_back_holds_up_the_exit_no_longer_than_its_limit(repo
 
 
 def is_under_way(service: Process) -> bool:
-    # Whoever asks for the metrics is one of them.
-    return metric(service, "lantern_in_flight_requests") > 1
+    return metric(service, "lantern_queue_items") > 0
