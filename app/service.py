@@ -163,8 +163,7 @@ class Service:
         self._shadowing.close()
         self.pool.shutdown(wait=False, cancel_futures=True)
         self.feedback_pool.shutdown(wait=False, cancel_futures=True)
-        for batcher in self._batchers():
-            batcher.close()
+        self.give_up()
         self._workers.close()
         await asyncio.to_thread(self._workers.join, LAST_WORK_S)
 

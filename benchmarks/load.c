@@ -218,8 +218,10 @@ static void answered(Connection *connection) {
         bool good = connection->status >= 200 && connection->status < 300;
         statuses[connection->status]++;
         if (good) note(&accepted, took_ns);
-        if (connection->status == BUSY) note(&refused, took_ns);
-        if (connection->status == BUSY && connection->advises) advised++;
+        if (connection->status == BUSY) {
+            note(&refused, took_ns);
+            advised += connection->advises;
+        }
         if (good && (!deadline_ns || took_ns <= deadline_ns)) in_time++;
     }
     connection->fresh = false;

@@ -151,7 +151,7 @@ def measure(workload: Workload, plan: Plan, scratch: Path) -> Iterator[Found]:
         running(SOON, place, threads=0, probes=requests[:1]) as service,
         httpx.Client(base_url=f"http://127.0.0.1:{service.port}", timeout=30) as client,
     ):
-        publisher = Publisher(repository, name, client, plan)
+        publisher = Publisher(repository, name, client, plan, found)
         while found.live < plan.publishes:
             tries = 1 if found.slices else CAPACITIES
             capacities_per_s += [_capacity_per_s(service.port, requests, plan) for _ in range(tries)]
@@ -160,7 +160,6 @@ def measure(workload: Workload, plan: Plan, scratch: Path) -> Iterator[Found]:
             take = partial(_slice, service.port, requests, pattern)
             found.slices += [take(publishing=False) for _ in range(plan.peaceful_slices)]
             found.slices += _while_publishing(publisher, plan, take)
-            found.live, found.turned_back = publisher.live, publisher.turned_back
             yield found
 
 
@@ -207,27 +206,27 @@ class Publisher:
         name: Of the model.
         client: Of the service that is to take them over.
         plan: How many there are to be.
+        found: Counts them.
     """
 
-    def __init__(self, repository: Repository, name: str, client: httpx.Client, plan: Plan) -> None:
+    def __init__(self, repository: Repository, name: str, client: httpx.Client, plan: Plan, found: Found) -> None:
         self._repository = repository
         self._name = name
         self._client = client
         self._plan = plan
-        self.live = 0
-        self.turned_back = 0
+        self._found = found
 
     def publish_until(self, over: threading.Event) -> None:
         """Go on until there are as many as planned, or it is over; what is live only then does not count."""
-        while self.live < self._plan.publishes and not over.is_set():
+        while self._found.live < self._plan.publishes and not over.is_set():
             before = self._repository.open(self._name).directory
             version = _copy(self._repository, self._name, self._name)
             self._until_live(version)
             if not over.is_set():
-                self.live += 1
-                if self.live % self._plan.turn_back_every == 0:
+                self._found.live += 1
+                if self._found.live % self._plan.turn_back_every == 0:
                     self._turn_back(before.name, version)
-                    self.turned_back += not over.is_set()
+                    self._found.turned_back += not over.is_set()
             shutil.rmtree(before)
 
     def _turn_back(self, before: str, version: str) -> None:
